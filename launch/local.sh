@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Trains on this machine: makes the environment if it is missing, then runs branchnets.main.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=launch/environment.sh
+source "$ROOT/launch/environment.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: bash launch/local.sh [--config=FILE[:ARGUMENTS]] [--workdir=FOLDER] [ARGUMENT ...]
+
+Makes .venv if it is missing, installs branchnets into it, and trains. Without arguments it
+trains configs/coded_digits.py into runs/coded_digits: real handwritten digits, a few minutes
+on a laptop. Run it again to go on from the newest checkpoint.
+
+  --config=FILE    the config; arguments follow a colon: configs/coded_cifar10.py:smoke,seed=3
+  --workdir=FOLDER the run directory; without it, runs/ and the config's name
+  ARGUMENT         passed to branchnets.main as it is, for example --config.seed=1 or --mode=eval
+
+Relative paths start at the repository's root, wherever the script is called from.
+
+environment:
+  PYTHON  the Python (3.11 or newer) to make the environment with; default: the newest found
+  VENV    the environment's folder; default: .venv
+  EXTRA   an extra of setup.py to install too: tpu, cuda, ...
+
+examples:
+  bash launch/local.sh
+  bash launch/local.sh --config=configs/coded_cifar10.py --workdir=runs/c10
+  bash launch/local.sh --workdir=runs/c10 --mode=eval
+TEXT
+}
+
+config="" workdir="" mode="" previous=""
+for argument in "$@"; do
+  case "$previous" in
+    --config | -config) config=$argument ;;
+    --workdir | -workdir) workdir=$argument ;;
+    --mode | -mode) mode=$argument ;;
+  esac
+  previous=""
+  case "$argument" in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    --config=* | -config=*) config=${argument#*=} ;;
+    --workdir=* | -workdir=*) workdir=${argument#*=} ;;
+    --mode=* | -mode=*) mode=${argument#*=} ;;
+    --config | -config | --workdir | -workdir | --mode | -mode) previous=$argument ;;
+  esac
+done
+
+defaults=()
+# An evaluation reads the config of its run directory, so it gets no default one.
+if [ -z "$config" ] && ! { [ "$mode" = eval ] && [ -n "$workdir" ]; }; then
+  config=configs/coded_digits.py
+  defaults+=("--config=$config")
+fi
+if [ -z "$workdir" ]; then
+  file=${config%%:*}
+  name=$(basename "$file" .py)
+  if [ "$config" != "$file" ]; then
+    name+=_$(printf '%s' "${config#*:}" | tr -c 'A-Za-z0-9.=-' '_')
+  fi
+  defaults+=("--workdir=runs/$name")
+fi
+
+ensure_environment "${EXTRA:-}"
+cd "$ROOT"
+exec "$PY" -m branchnets.main ${defaults[@]+"${defaults[@]}"} "$@"
