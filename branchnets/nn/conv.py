@@ -1,0 +1,265 @@
+"""Grouped and per-branch convolution; the one place that chooses how it is lowered.
+
+XLA's cost of a grouped convolution depends strongly on how it is written: on CPU the gradient of
+the direct form is up to hundreds of times slower than that of a few dense convolutions, while for
+TPU the direct form is the cheapest. So one function computes it, and picks the form for the
+platform that the program is compiled for (not the one it is traced on) and for the shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike, DTypeLike
+
+# He et al. (2015) with fan_out = kh * kw * C_out, the initial kernels of every network here.
+he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+def choose_lowering(
+    platform: str,
+    x_shape: tuple[int, ...],
+    kernel_shape: tuple[int, ...],
+    groups: int,
+    stride: int = 1,
+    padding: int | None = None,
+) -> str:
+    """Name of the form that `grouped_conv` takes on `platform`: a pure function of static shapes.
+
+    CPU: from the measurements of `benchmarks/conv_lowerings.py` (`results/conv_lowerings.md`).
+    TPU: the direct form, cheapest by the compiler's own estimate.
+    GPU: the direct form, not measured yet.
+    """
+    kh, kw, in_group, _ = kernel_shape
+    if (kh, kw) == (1, 1) and not padding:
+        return "dot" if groups == 1 or platform == "cpu" else "grouped"
+    if groups == 1 or platform != "cpu":
+        return "grouped"
+    # On CPU a dense convolution needs some channels to be efficient.
+    return f"packed:{max(1, min(groups, 16 // in_group))}"
+
+
+def grouped_conv(
+    x: Array,
+    kernel: Array,
+    *,
+    groups: int,
+    stride: int = 1,
+    padding: int | None = None,
+    lowering: str | None = None,
+) -> Array:
+    """Convolution of `groups` separate channel groups (branches); 1 is the ordinary convolution.
+
+    y[b, i, j, g] = sum_{u,v} x[b, s*i + u - p, s*j + v - p, g] @ kernel[u, v, :, g]
+
+    Args:
+      x: [B, H, W, C_in], the groups' channels one after another.
+      kernel: [kh, kw, C_in / groups, C_out], of x's dtype; the first C_out / groups outputs belong
+        to the first group, and so on.
+      groups: number of groups, divides C_in and C_out.
+      stride: the same for both axes.
+      padding: zeros added on all four sides, None = (k - 1) // 2 of each axis as in PyTorch (for
+        a stride above 1, "SAME" would pad differently).
+      lowering: None picks one per platform and shape (`choose_lowering`). For tests and
+        benchmarks: "grouped", "dense", "packed:P" (P groups per dense convolution), "dot" (1x1
+        kernels only).
+
+    Returns:
+      [B, H', W', C_out] in x's dtype, H' = (H + 2 p - kh) // stride + 1.
+
+    Raises:
+      ValueError: shapes, dtypes or the name of the lowering do not fit.
+
+    Only reverse-mode differentiation is offered (where platforms differ in their form), so that
+    what is kept for the backward pass is x and kernel and nothing of any particular form.
+    """
+    _check(x, kernel, groups, stride)
+    spatial = _spatial(kernel.shape, stride, padding)
+    if lowering is not None:
+        return _form(lowering, groups, spatial)(x, kernel)
+    choice = {
+        p: choose_lowering(p, x.shape, kernel.shape, groups, stride, padding) for p in PLATFORMS
+    }
+    if len(set(choice.values())) == 1:
+        return _form(choice["cpu"], groups, spatial)(x, kernel)
+    return _per_platform(x, kernel, groups, spatial, tuple(choice.items()))
+
+
+class Conv(nn.Module):
+    """Two-dimensional convolution, grouped or not, with PyTorch's padding and He-normal kernels.
+
+    Input [B, H, W, C_in], output [B, H', W', features] in `dtype`. Parameters are float32:
+    "kernel" [k, k, C_in / groups, features] and, with `use_bias`, "bias" [features].
+    """
+
+    features: int
+    kernel_size: int = 1
+    stride: int = 1
+    groups: int = 1
+    use_bias: bool = False
+    dtype: DTypeLike = jnp.float32
+    kernel_init: Callable[..., Array] = he_normal_fan_out
+
+    @nn.compact
+    def __call__(self, x: ArrayLike) -> Array:
+        x = jnp.asarray(x, self.dtype)
+        if x.ndim != 4:
+            raise ValueError(f"Conv expects images [B, H, W, C], got an array of shape {x.shape}.")
+        if x.shape[-1] % self.groups or self.features % self.groups:
+            raise ValueError(
+                f"{self.groups} groups must divide the {x.shape[-1]} input channels and the "
+                f"{self.features} features."
+            )
+        k = self.kernel_size
+        shape = (k, k, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = grouped_conv(x, kernel.astype(self.dtype), groups=self.groups, stride=self.stride)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype)
+        return y
+
+
+# (stride, (padding of H, padding of W))
+_Spatial = tuple[int, tuple[int, int]]
+_Form = Callable[[Array, Array], Array]
+_Choice = tuple[tuple[str, str], ...]
+
+
+def _check(x: Array, kernel: Array, groups: int, stride: int) -> None:
+    if x.ndim != 4 or kernel.ndim != 4:
+        raise ValueError(
+            "grouped_conv expects x [B, H, W, C_in] and kernel [kh, kw, C_in / groups, C_out], "
+            f"got shapes {x.shape} and {kernel.shape}."
+        )
+    if x.dtype != kernel.dtype:
+        raise ValueError(
+            f"x is {x.dtype} and the kernel {kernel.dtype}; cast one of them to the other's dtype."
+        )
+    if groups < 1 or stride < 1:
+        raise ValueError(f"groups and stride must be at least 1, got {groups} and {stride}.")
+    if kernel.shape[2] * groups != x.shape[3] or kernel.shape[3] % groups:
+        raise ValueError(
+            f"A kernel of shape {kernel.shape} in {groups} groups needs "
+            f"{kernel.shape[2] * groups} input channels and a multiple of {groups} outputs; "
+            f"x has {x.shape[3]} channels."
+        )
+
+
+def _spatial(kernel_shape: tuple[int, ...], stride: int, padding: int | None) -> _Spatial:
+    if padding is None:
+        return stride, ((kernel_shape[0] - 1) // 2, (kernel_shape[1] - 1) // 2)
+    return stride, (padding, padding)
+
+
+def _form(name: str, groups: int, spatial: _Spatial) -> _Form:
+    if name == "grouped":
+        return partial(_conv, spatial=spatial, groups=groups)
+    if name == "dense":
+        return partial(_packed, spatial=spatial, groups=groups, pack=groups)
+    if name == "dot":
+        return partial(_dot, spatial=spatial, groups=groups)
+    kind, _, pack = name.partition(":")
+    if kind == "packed" and pack.isdigit() and int(pack) > 0:
+        return partial(_packed, spatial=spatial, groups=groups, pack=int(pack))
+    raise ValueError(
+        f"Unknown lowering {name!r}; known: 'grouped', 'dense', 'packed:P' (P a positive integer), "
+        "'dot'."
+    )
+
+
+def _conv(x: Array, kernel: Array, *, spatial: _Spatial, groups: int) -> Array:
+    stride, (ph, pw) = spatial
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((ph, ph), (pw, pw)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def _packed(x: Array, kernel: Array, *, spatial: _Spatial, groups: int, pack: int) -> Array:
+    """One dense convolution per `pack` groups, its kernel block-diagonal."""
+    in_group, out_group = kernel.shape[2], kernel.shape[3] // groups
+    outputs = []
+    for first in range(0, groups, pack):
+        last = min(first + pack, groups)
+        part = x[..., first * in_group : last * in_group]
+        block = _block_diagonal(kernel[..., first * out_group : last * out_group], last - first)
+        outputs.append(_conv(part, block, spatial=spatial, groups=1))
+    return outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, axis=-1)
+
+
+def _block_diagonal(kernel: Array, groups: int) -> Array:
+    """[kh, kw, I, groups * O] to [kh, kw, groups * I, groups * O], zero outside the blocks."""
+    if groups == 1:
+        return kernel
+    kh, kw, i, o = kernel.shape
+    blocks = kernel.reshape(kh, kw, 1, i, groups, o // groups)
+    eye = jnp.eye(groups, dtype=bool)[:, None, :, None]
+    return jnp.where(eye, blocks, 0).reshape(kh, kw, groups * i, o)
+
+
+def _dot(x: Array, kernel: Array, *, spatial: _Spatial, groups: int) -> Array:
+    stride, padding = spatial
+    if kernel.shape[:2] != (1, 1) or padding != (0, 0):
+        raise ValueError(
+            f"The 'dot' lowering takes 1x1 kernels without padding, got a kernel of shape "
+            f"{kernel.shape} with padding {padding}."
+        )
+    if stride > 1:
+        x = x[:, ::stride, ::stride]
+    if groups == 1:
+        return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
+    b, h, w, c = x.shape
+    y = jnp.einsum(
+        "bhwgi,igo->bhwgo",
+        x.reshape(b, h, w, groups, c // groups),
+        kernel.reshape(c // groups, groups, -1),
+    )
+    return y.reshape(b, h, w, -1)
+
+
+# Inside a custom gradient, because a differentiated conditional keeps what every branch needs.
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _per_platform(
+    x: Array, kernel: Array, groups: int, spatial: _Spatial, choice: _Choice
+) -> Array:
+    return _select(choice, lambda name: _form(name, groups, spatial), x, kernel)
+
+
+def _per_platform_forward(
+    x: Array, kernel: Array, groups: int, spatial: _Spatial, choice: _Choice
+) -> tuple[Array, tuple[Array, Array]]:
+    return _per_platform(x, kernel, groups, spatial, choice), (x, kernel)
+
+
+def _per_platform_backward(
+    groups: int, spatial: _Spatial, choice: _Choice, kept: tuple[Array, Array], dy: Array
+) -> tuple[Array, Array]:
+    def gradient(name: str) -> Callable[..., tuple[Array, Array]]:
+        form = _form(name, groups, spatial)
+        # Bilinear: the two transposes need no forward result, which is dropped as dead code.
+        return lambda x, kernel, dy: jax.vjp(form, x, kernel)[1](dy)
+
+    return _select(choice, gradient, *kept, dy)
+
+
+_per_platform.defvjp(_per_platform_forward, _per_platform_backward)
+
+
+def _select(choice: _Choice, make: Callable[[str], Callable], *operands: Array):
+    # One branch per distinct form, so that equal ones are traced once; others run the default.
+    named = dict(choice)
+    default = named.pop("tpu")
+    branches = {p: make(name) for p, name in named.items() if name != default}
+    return lax.platform_dependent(*operands, default=make(default), **branches)

@@ -1,0 +1,203 @@
+"""Every lowering of `grouped_conv` is the same function, forward and backward."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from branchnets.nn.conv import PLATFORMS, Conv, choose_lowering, grouped_conv, he_normal_fan_out
+
+
+def reference(x, kernel, groups, stride, padding):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        ((padding, padding), (padding, padding)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def operands(size, channels, features, groups, k, dtype=jnp.float32, seed=0):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    x = jax.random.normal(keys[0], (2, *size, channels), dtype)
+    kernel = jax.random.normal(keys[1], (k, k, channels // groups, features), dtype)
+    return x, kernel / np.sqrt(k * k * channels // groups).astype(dtype), keys[2]
+
+
+def assert_same(x, kernel, groups, stride, padding, lowering, key):
+    k = kernel.shape[0]
+    p = (k - 1) // 2 if padding is None else padding
+    want, want_vjp = jax.vjp(lambda a, b: reference(a, b, groups, stride, p), x, kernel)
+
+    def run(a, b):
+        return grouped_conv(a, b, groups=groups, stride=stride, padding=padding, lowering=lowering)
+
+    got, got_vjp = jax.vjp(jax.jit(run), x, kernel)
+    dy = jax.random.normal(key, want.shape, want.dtype)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    for g, w in zip(got_vjp(dy), want_vjp(dy), strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5 * float(jnp.abs(w).max()))
+
+
+SHAPES = [
+    # size, C_in, C_out, groups, kernel, stride, padding
+    ((6, 6), 10, 10, 5, 3, 1, None),
+    ((7, 5), 10, 20, 5, 3, 2, None),
+    ((8, 8), 12, 12, 6, 3, 2, None),
+    ((6, 7), 12, 6, 3, 3, 1, 0),
+    ((9, 9), 4, 8, 4, 5, 2, None),
+    ((5, 5), 3, 8, 1, 3, 1, None),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("lowering", [None, "grouped", "dense", "packed:1", "packed:2"])
+def test_spatial_lowerings_agree(shape, lowering):
+    size, channels, features, groups, k, stride, padding = shape
+    x, kernel, key = operands(size, channels, features, groups, k)
+    assert_same(x, kernel, groups, stride, padding, lowering, key)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("size,stride", [((6, 6), 1), ((6, 6), 2), ((7, 5), 2)])
+@pytest.mark.parametrize("lowering", [None, "grouped", "dense", "packed:1", "dot"])
+def test_pointwise_lowerings_agree(groups, size, stride, lowering):
+    x, kernel, key = operands(size, 8, 12, groups, 1)
+    assert_same(x, kernel, groups, stride, None, lowering, key)
+
+
+def test_padded_pointwise_is_not_a_dot():
+    x, kernel, key = operands((4, 4), 4, 4, 2, 1)
+    assert_same(x, kernel, 2, 1, 1, None, key)
+
+
+def test_a_branch_sees_its_own_channels_only():
+    x, kernel, _ = operands((4, 4), 6, 9, 3, 3)
+    y = grouped_conv(x, kernel, groups=3)
+    for g in range(3):
+        alone = reference(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3], 1, 1, 1)
+        np.testing.assert_allclose(y[..., 3 * g : 3 * g + 3], alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups,k", [(1, 1), (1, 3), (5, 3)])
+def test_bfloat16_is_rounded_only_at_the_ends(groups, k):
+    x, kernel, key = operands((6, 6), 20, 20, groups, k, jnp.bfloat16)
+    exact = [a.astype(jnp.float32) for a in (x, kernel)]
+    want, want_vjp = jax.vjp(lambda a, b: reference(a, b, groups, 1, (k - 1) // 2), *exact)
+    got, got_vjp = jax.vjp(lambda a, b: grouped_conv(a, b, groups=groups), x, kernel)
+    dy = jax.random.normal(key, want.shape, jnp.bfloat16)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(got.astype(np.float32), want, rtol=2**-8, atol=1e-4)
+    for g, w in zip(got_vjp(dy), want_vjp(dy.astype(jnp.float32)), strict=True):
+        assert g.dtype == jnp.bfloat16
+        np.testing.assert_allclose(g.astype(np.float32), w, rtol=2**-8, atol=1e-4)
+
+
+def test_works_under_vmap_and_scan():
+    x, kernel, _ = operands((4, 4), 6, 6, 3, 3)
+    kernels = jnp.stack([kernel, 2 * kernel])
+    y = jax.vmap(lambda k: grouped_conv(x, k, groups=3))(kernels)
+    np.testing.assert_allclose(y[1], 2 * y[0], rtol=1e-5, atol=1e-5)
+    _, scanned = lax.scan(lambda c, k: (c, grouped_conv(x, k, groups=3)), 0, kernels)
+    np.testing.assert_allclose(scanned, y, rtol=1e-5, atol=1e-5)
+
+
+def test_backward_holds_no_forward_convolution():
+    """Two convolutions' worth of work per form: one for each operand's gradient."""
+    x, kernel, _ = operands((6, 6), 12, 12, 3, 3)
+
+    def backward(x, kernel, dy):
+        return jax.vjp(lambda a, b: grouped_conv(a, b, groups=3), x, kernel)[1](dy)
+
+    def forward(x, kernel):
+        return grouped_conv(x, kernel, groups=3)
+
+    def convolutions(f, *args):
+        text = jax.jit(f).trace(*args).lower(lowering_platforms=("tpu",)).as_text()
+        return text.count("stablehlo.convolution")
+
+    assert convolutions(forward, x, kernel) == 1
+    assert convolutions(backward, x, kernel, x) == 3 - 1
+
+
+def test_the_choice_is_made_for_the_target_and_not_for_the_host():
+    x, kernel, _ = operands((8, 8), 110, 110, 10, 3)
+    traced = jax.jit(lambda a, b: grouped_conv(a, b, groups=10)).trace(x, kernel)
+    for platform in PLATFORMS:
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        name = choose_lowering(platform, x.shape, kernel.shape, 10)
+        assert ("feature_group_count = 10" in text) == (name == "grouped")
+    assert choose_lowering("tpu", x.shape, kernel.shape, 10) == "grouped"
+    assert choose_lowering("cpu", x.shape, kernel.shape, 10) != "grouped"
+
+
+@pytest.mark.tpu_compile
+def test_compiling_for_a_tpu_takes_the_grouped_form():
+    pytest.importorskip("libtpu")
+    from jax.experimental import topologies
+
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v2:2x2")
+    device = jax.sharding.SingleDeviceSharding(topology.devices[0])
+    x = jax.ShapeDtypeStruct((8, 32, 32, 110), jnp.float32, sharding=device)
+    kernel = jax.ShapeDtypeStruct((3, 3, 11, 110), jnp.float32, sharding=device)
+
+    def step(x, kernel):
+        return jax.grad(lambda a, b: (grouped_conv(a, b, groups=10) ** 2).sum(), (0, 1))(x, kernel)
+
+    lowered = jax.jit(step).trace(x, kernel).lower(lowering_platforms=("tpu",))
+    text = lowered.as_text()
+    # Forward and input gradient are grouped; the kernel's gradient is grouped over the batch.
+    assert text.count("stablehlo.convolution") == 3
+    assert text.count("feature_group_count = 10") == 2
+    assert text.count("batch_group_count = 10") == 1
+    compiled = lowered.compile()
+    assert compiled.cost_analysis()["flops"] > 0
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"groups": 4}, "input channels"),
+        ({"groups": 0}, "at least 1"),
+        ({"stride": 0}, "at least 1"),
+        ({"kernel": jnp.zeros((3, 3, 2, 6), jnp.bfloat16)}, "cast one"),
+        ({"kernel": jnp.zeros((3, 2, 6))}, "expects x"),
+        ({"kernel": jnp.zeros((3, 3, 2, 7))}, "multiple of 3"),
+        ({"lowering": "fast"}, "Unknown lowering 'fast'"),
+        ({"lowering": "packed:0"}, "Unknown lowering"),
+        ({"lowering": "dot"}, "1x1 kernels"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    arguments = {"x": jnp.zeros((1, 4, 4, 6)), "kernel": jnp.zeros((3, 3, 2, 6)), "groups": 3}
+    with pytest.raises(ValueError, match=message):
+        grouped_conv(**(arguments | change))
+
+
+def test_module_parameters_and_output():
+    model = Conv(features=20, kernel_size=3, stride=2, groups=5, use_bias=True)
+    x = jnp.ones((2, 7, 7, 10))
+    variables = model.init(jax.random.key(0), x)
+    shapes = jax.tree.map(jnp.shape, variables["params"])
+    assert shapes == {"kernel": (3, 3, 2, 20), "bias": (20,)}
+    assert model.apply(variables, x).shape == (2, 4, 4, 20)
+    half = Conv(features=20, kernel_size=3, groups=5, dtype=jnp.bfloat16)
+    y, variables = half.init_with_output(jax.random.key(0), x)
+    assert y.dtype == jnp.bfloat16 and variables["params"]["kernel"].dtype == jnp.float32
+
+
+def test_module_refuses_groups_that_do_not_divide():
+    with pytest.raises(ValueError, match="4 groups must divide"):
+        Conv(features=8, groups=4).init(jax.random.key(0), jnp.ones((1, 4, 4, 6)))
+    with pytest.raises(ValueError, match="expects images"):
+        Conv(features=8).init(jax.random.key(0), jnp.ones((4, 6)))
+
+
+def test_initial_kernels_have_the_variance_of_he_fan_out():
+    kernel = he_normal_fan_out(jax.random.key(0), (3, 3, 4, 512), jnp.float32)
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (3 * 3 * 512)), rtol=0.03)
