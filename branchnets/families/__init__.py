@@ -1,0 +1,24 @@
+"""One package per family, all of the same shape; ``create`` makes the one a config names."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from branchnets.families.base import Family
+from branchnets.registry import FAMILIES, unknown
+
+
+def create(config: Any, data_spec: Any) -> Family:
+    """The family of a config, with its network built for a data set.
+
+    Args:
+      config: a config with ``family``, ``model`` and the family's own section.
+      data_spec: what the network must fit: image_shape, num_classes, class_names.
+
+    Raises:
+      ValueError: an unknown family, model or field.
+    """
+    if config.family not in FAMILIES:
+        raise unknown("family", config.family, FAMILIES)
+    return importlib.import_module(FAMILIES[config.family]).FAMILY.from_config(config, data_spec)

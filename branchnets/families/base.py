@@ -1,0 +1,178 @@
+"""The contract between a family and the engine.
+
+A family is a frozen dataclass that holds its network and the numbers of its method.  The engine
+calls the hooks below and never asks which family it has.  The defaults are those of an ordinary
+classifier; a family overrides what its method changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+Batch = Mapping[str, jax.Array]
+#: A metric is (sum, count), of any shape, so that adding over batches and devices is exact.
+Metrics = dict[str, tuple[jax.Array, jax.Array]]
+#: Takes (variables, extra, batch, key); ``batch["mask"]`` is 0 for padding.
+EvalMode = Callable[[PyTree, PyTree, Batch, jax.Array], Metrics]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one compiled step.
+
+    Attributes:
+      name: shown in logs.
+      steps: its length; the phases of a run add up to the run.
+      mode: whatever the family's loss needs to know (static under jit).
+    """
+
+    name: str
+    steps: int
+    mode: str = "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What the loss may know besides the batch.
+
+    Attributes:
+      step: int32 scalar, traced.
+      phase: static.
+      key: the key of this (seed, step); use :meth:`rng` for one purpose.
+    """
+
+    step: jax.Array
+    phase: Phase
+    key: jax.Array
+
+    def rng(self, purpose: str) -> jax.Array:
+        """A key that is a function of (seed, step, purpose)."""
+        return purpose_key(self.key, purpose)
+
+
+def purpose_key(key: jax.Array, purpose: str) -> jax.Array:
+    """Folds a name into a key, so that no two uses share random numbers."""
+    return jax.random.fold_in(key, zlib.crc32(purpose.encode()))
+
+
+@flax.struct.dataclass
+class Aux:
+    """What a loss returns beside its terms.
+
+    Attributes:
+      metrics: (sum, count) pairs over the batch.
+      mutated: the collections that the forward pass changed, such as ``batch_stats``.
+      extra: whatever ``after_update`` needs.
+    """
+
+    metrics: Metrics
+    mutated: Mapping[str, PyTree]
+    extra: PyTree = None
+
+
+def masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Mean over the examples that are not padding; values [B], mask [B] or None."""
+    if mask is None:
+        return jnp.mean(values)
+    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+
+
+def summed(values: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """The (sum, count) pair of per-example values [B, ...]; padding counts in neither."""
+    values = values.astype(jnp.float32)
+    weights = jnp.ones(values.shape[0]) if mask is None else mask.astype(jnp.float32)
+    return jnp.tensordot(weights, values, axes=1), jnp.sum(weights)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """-log softmax(logits)[label], float32 [B]; logits [B, K], labels int32 [B]."""
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+
+
+def classification_metrics(logits: jax.Array, batch: Batch) -> Metrics:
+    """Cross-entropy, top-1 accuracy and, with more than five classes, top-5 accuracy."""
+    labels, mask = batch["label"], batch.get("mask")
+    at_label = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    index = jnp.arange(logits.shape[-1])
+    # Equal logits are ranked by class index, as argmax does, so that a constant output is not
+    # counted as always right.
+    rank = jnp.sum((logits > at_label) | ((logits == at_label) & (index < labels[:, None])), axis=1)
+    metrics = {
+        "cross_entropy": summed(cross_entropy(logits, labels), mask),
+        "accuracy": summed(rank == 0, mask),
+    }
+    if logits.shape[-1] > 5:
+        metrics["top5_accuracy"] = summed(rank < 5, mask)
+    return metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """The hooks of a family; see the module docstring.
+
+    Attributes:
+      model: the network; its output has ``logits`` first.
+    """
+
+    model: nn.Module
+    name: ClassVar[str] = "base"
+    #: Variable collections that the optimiser changes.
+    trainable: ClassVar[tuple[str, ...]] = ("params",)
+
+    @classmethod
+    def from_config(cls, config: Any, data_spec: Any) -> Family:
+        """Builds the network and reads the family's section; raises ValueError on bad values."""
+        raise NotImplementedError
+
+    def init_extra(self, variables: PyTree) -> PyTree:
+        """State of the method besides variables; one structure for the whole run."""
+        del variables
+        return {}
+
+    def phases(self, total_steps: int) -> tuple[Phase, ...]:
+        """The phases of a run, in order."""
+        return (Phase("train", total_steps),)
+
+    def optimizer(self, collection: str, default: Any) -> Any:
+        """The optax transformation of a trainable collection; ``default`` is the config's."""
+        del collection
+        return default
+
+    def loss(
+        self, variables: PyTree, extra: PyTree, batch: Batch, context: Context
+    ) -> tuple[dict[str, jax.Array], Aux]:
+        """The named terms whose sum is minimised, each a float32 scalar, and the rest."""
+        raise NotImplementedError
+
+    def after_update(self, state: Any, aux: Aux, context: Context) -> Any:
+        """Projections and moving targets, after the optimiser's update; traced."""
+        del aux, context
+        return state
+
+    def enter_phase(self, state: Any, phase: Phase) -> Any:
+        """Changes to the state when a phase begins."""
+        del phase
+        return state
+
+    def eval_modes(self) -> dict[str, EvalMode]:
+        """The ways to evaluate; the one named ``""`` gives the run's main figures."""
+        raise NotImplementedError
+
+    def summary(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """What a finished run says: figures for ``summary.json``, and text for the terminal.
+
+        Args:
+          metrics: name -> sum / count on the test split, as numpy arrays or floats.
+        """
+        del metrics
+        return {}, ""

@@ -1,0 +1,189 @@
+"""Training and evaluating a Coded ResNeXt: L_tot = L_class + mu * sum_l L_code,l (Eq. 6)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from branchnets.families import base
+from branchnets.families.coded import codes, losses
+from branchnets.families.coded.energy_map import render_energy_map
+from branchnets.families.coded.model import CodedOutput, CodedResNeXt
+from branchnets.families.coded.zoo import BUILDERS
+from branchnets.registry import build_from_config
+
+
+@dataclasses.dataclass(frozen=True)
+class CodedFamily(base.Family):
+    """Coded ResNeXt with a coding scheme for every coded block.
+
+    Attributes:
+      schemes: block name -> coding scheme, for every coded block of the model.
+      mu: weight of the coding loss in Eq. 6.
+      exponent: of the coding loss; 4 in the paper.
+      threshold: dead zone of the coding loss; 0 in the paper.
+      block_gradients: footnote 5: instead of a loss, inactive branches get no gradient.
+    """
+
+    model: CodedResNeXt
+    schemes: Mapping[str, codes.CodingScheme]
+    class_names: tuple[str, ...] = ()
+    mu: float = 6.0
+    exponent: float = 4.0
+    threshold: float = 0.0
+    block_gradients: bool = False
+    name: ClassVar[str] = "coded"
+
+    @classmethod
+    def from_config(cls, config: Any, data_spec: Any) -> CodedFamily:
+        model = build_from_config(config, data_spec)
+        section = config.coded
+        return cls(
+            model=model,
+            schemes=block_schemes(
+                model,
+                config.model.get("active") or BUILDERS[config.model.name].active,
+                data_spec.num_classes,
+                {int(active): name for active, name in dict(section.schemes).items()},
+            ),
+            class_names=tuple(data_spec.class_names),
+            mu=section.mu,
+            exponent=section.exponent,
+            threshold=section.threshold,
+            block_gradients=section.block_gradients,
+        )
+
+    def _codewords(self, block: str) -> jax.Array:
+        return jnp.asarray(self.schemes[block].codewords)
+
+    def coding_terms(self, output: CodedOutput, batch: base.Batch) -> dict[str, jax.Array]:
+        """Block name -> L_code of each example, [B]."""
+        return {
+            block: losses.coding_loss(
+                energies,
+                self._codewords(block)[batch["label"]],
+                exponent=self.exponent,
+                threshold=self.threshold,
+            )
+            for block, energies in output.energies.items()
+        }
+
+    def loss(
+        self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, context: base.Context
+    ) -> tuple[dict[str, jax.Array], base.Aux]:
+        mask, labels = batch.get("mask"), batch["label"]
+        gradient = None
+        if self.block_gradients:
+            gradient = {
+                block: self._codewords(block)[labels].astype(jnp.float32) for block in self.schemes
+            }
+        output, mutated = self.model.apply(
+            variables,
+            batch["image"],
+            train=True,
+            mask=mask,
+            gradient=gradient,
+            mutable=["batch_stats"],
+            rngs={"drop": context.rng("drop")},
+        )
+        coding = self.coding_terms(output, batch)
+        terms = {"class": base.masked_mean(base.cross_entropy(output.logits, labels), mask)}
+        if coding and not self.block_gradients:
+            terms["code"] = self.mu * sum(base.masked_mean(v, mask) for v in coding.values())
+        metrics = base.classification_metrics(output.logits, batch)
+        metrics |= {f"coding_loss/{b}": base.summed(v, mask) for b, v in coding.items()}
+        return terms, base.Aux(metrics, mutated)
+
+    def eval_modes(self) -> dict[str, base.EvalMode]:
+        return {"": self._full}
+
+    def _full(
+        self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, key: jax.Array
+    ) -> base.Metrics:
+        """Accuracy of the network and of every early decoder, and the class x branch energies."""
+        output = self.model.apply(variables, batch["image"], train=False)
+        mask, labels = batch.get("mask"), batch["label"]
+        metrics = base.classification_metrics(output.logits, batch)
+        metrics |= {
+            f"coding_loss/{block}": base.summed(value, mask)
+            for block, value in self.coding_terms(output, batch).items()
+        }
+        weights = jnp.ones(len(labels)) if mask is None else mask
+        members = jax.nn.one_hot(labels, self.model.num_classes) * weights[:, None]
+        for block, energies in output.energies.items():
+            predicted, _ = losses.decode(energies, self._codewords(block))
+            metrics[f"early_accuracy/{block}"] = base.summed(predicted == labels, mask)
+            metrics[f"energy_map/{block}"] = (
+                jnp.einsum("bk,bn->kn", members, energies, precision="highest"),
+                jnp.sum(members, axis=0)[:, None],
+            )
+        return metrics
+
+    def summary(self, metrics: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        early = {block: float(metrics[f"early_accuracy/{block}"]) for block in self.schemes}
+        figures: dict[str, Any] = {"early_decoding_accuracy": early}
+        if not early:
+            return figures, ""
+        last = list(self.schemes)[-1]
+        energies = np.asarray(metrics[f"energy_map/{last}"])
+        figures["energy_on_code"] = {
+            block: energy_on_code(metrics[f"energy_map/{block}"], scheme.codewords)
+            for block, scheme in self.schemes.items()
+        }
+        lines = ["Accuracy of reading the class off the branch energies alone (early decoding):"]
+        lines += [f"  {block:<16} {accuracy:7.2%}" for block, accuracy in early.items()]
+        lines += ["", render_energy_map(energies, self.schemes[last], self.class_names, last)]
+        return figures, "\n".join(lines)
+
+
+def energy_on_code(energy_map: Any, codewords: np.ndarray) -> float:
+    """Share of a block's energy that is in the branches that the code assigns, mean over classes.
+
+    Args:
+      energy_map: mean energies, [K, N].
+      codewords: [K, N]; N_act / N is what an uncoded network would give.
+    """
+    energy_map = np.asarray(energy_map, np.float64)
+    shares = (energy_map * codewords).sum(1) / np.maximum(energy_map.sum(1), 1e-12)
+    return float(shares.mean())
+
+
+def block_schemes(
+    model: CodedResNeXt,
+    active: tuple[tuple[int, ...], ...],
+    num_classes: int,
+    chosen: Mapping[int, str],
+) -> dict[str, codes.CodingScheme]:
+    """One scheme per ratio (3.2.1): block name -> scheme, for every coded block.
+
+    Args:
+      model: the network.
+      active: N_act of every block, one tuple a stage.
+      num_classes: K.
+      chosen: N_act -> name or file of a scheme; others are looked up by their shape.
+
+    Raises:
+      ValueError: no scheme fits a block, or a chosen one does not.
+    """
+    by_active: dict[int, codes.CodingScheme] = {}
+    schemes = {}
+    coded = model.coded_blocks()
+    for s, stage in enumerate(active):
+        for b, kept in enumerate(stage):
+            block = f"stage{s + 2}/block{b}"
+            if block not in coded:
+                continue
+            branches = coded[block].branches
+            if kept not in by_active:
+                by_active[kept] = (
+                    codes.load_scheme(chosen[kept])
+                    if kept in chosen
+                    else codes.scheme_for(num_classes, branches, kept)
+                )
+            schemes[block] = by_active[kept].require(num_classes, branches, kept)
+    return schemes

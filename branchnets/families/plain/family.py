@@ -1,0 +1,41 @@
+"""Training a plain network: cross-entropy."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+
+from branchnets.families import base
+from branchnets.registry import build_from_config
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainFamily(base.Family):
+    """L = L_class, the mean cross-entropy."""
+
+    name: ClassVar[str] = "plain"
+
+    @classmethod
+    def from_config(cls, config: Any, data_spec: Any) -> PlainFamily:
+        return cls(model=build_from_config(config, data_spec))
+
+    def loss(
+        self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, context: base.Context
+    ) -> tuple[dict[str, jax.Array], base.Aux]:
+        mask = batch.get("mask")
+        output, mutated = self.model.apply(
+            variables, batch["image"], train=True, mask=mask, mutable=["batch_stats"]
+        )
+        terms = {"class": base.masked_mean(base.cross_entropy(output.logits, batch["label"]), mask)}
+        return terms, base.Aux(base.classification_metrics(output.logits, batch), mutated)
+
+    def eval_modes(self) -> dict[str, base.EvalMode]:
+        def full(
+            variables: base.PyTree, extra: base.PyTree, batch: base.Batch, key: jax.Array
+        ) -> base.Metrics:
+            output = self.model.apply(variables, batch["image"], train=False)
+            return base.classification_metrics(output.logits, batch)
+
+        return {"": full}
