@@ -1,0 +1,18 @@
+"""Datasets: splits on the host, batches on the device. Knows no model family."""
+
+from branchnets.data.augment import Augment
+from branchnets.data.base import Dataset, DataSpec, Split
+from branchnets.data.registry import DATASETS, load, spec
+from branchnets.data.resident import EvalInput, ResidentInput
+
+__all__ = [
+    "DATASETS",
+    "Augment",
+    "DataSpec",
+    "Dataset",
+    "EvalInput",
+    "ResidentInput",
+    "Split",
+    "load",
+    "spec",
+]

@@ -1,0 +1,115 @@
+"""Augmentation of a whole batch on the device, inside the jitted step.
+
+Images are integer pixels 0..255, [B, H, W, C]; every example draws its own parameters. Shapes are
+static and no example looks at another, so a batch sharded over devices needs no communication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from branchnets.data.base import field
+
+ORDERS = ("crop_first", "randaugment_first")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Which augmentations, in which order.
+
+    Attributes:
+      crop_padding: zeros put around the image before a crop of its own size; 0 = no crop.
+      flip: mirror left-right with probability 1/2.
+      randaugment_layers: n of RandAugment; 0 = none.
+      randaugment_magnitude: m of RandAugment, 0..10.
+      order: "crop_first" (crop, flip, RandAugment: Coded ResNeXt, appendix B) or
+        "randaugment_first" (RandAugment, crop, flip: its authors' CIFAR code).
+    """
+
+    crop_padding: int = 0
+    flip: bool = False
+    randaugment_layers: int = 0
+    randaugment_magnitude: float = 0.0
+    order: str = "crop_first"
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise ValueError(f"augment.order={self.order!r}; it is one of {', '.join(ORDERS)}")
+        if self.crop_padding < 0 or self.randaugment_layers < 0:
+            raise ValueError("augment.crop_padding and augment.randaugment_layers must be >= 0")
+        if not 0 <= self.randaugment_magnitude <= 10:
+            raise ValueError(
+                f"augment.randaugment_magnitude={self.randaugment_magnitude} is outside 0..10"
+            )
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> Augment:
+        """From a config's `augment` section; absent or empty fields keep their defaults."""
+        names = cls.__dataclass_fields__
+        return cls(**{name: field(cfg, name, names[name].default) for name in names})
+
+
+def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+    """(x / 255 - mean) / std by channel: [B, H, W, C] pixels 0..255 -> float32."""
+    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    return (images.astype(jnp.float32) / 255.0 - mean) / std
+
+
+def pad_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
+    """Surround each image with `padding` zeros and cut it back at a uniformly random place.
+
+    Args:
+      key: random key.
+      images: [B, H, W, C], any dtype.
+      padding: pixels on each side; each of the (2·padding + 1)² places is equally likely.
+
+    Returns:
+      [B, H, W, C] of the same dtype.
+    """
+    batch, height, width, channels = images.shape
+    padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
+
+    def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
+        start = (corner[0], corner[1], 0)
+        return jax.lax.dynamic_slice(image, start, (height, width, channels))
+
+    return jax.vmap(crop)(padded, corners)
+
+
+def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Mirror each image of [B, H, W, C] left-right with probability 1/2."""
+    flip = jax.random.bernoulli(key, 0.5, (images.shape[0],))
+    return jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
+
+
+def augment(key: jax.Array, images: jax.Array, config: Augment, mean: Sequence[float]) -> jax.Array:
+    """Apply the configured augmentations to a batch.
+
+    Args:
+      key: random key of this batch.
+      images: uint8 [B, H, W, C].
+      config: what to apply.
+      mean: the dataset's mean colour in 0..1, which fills what a warp uncovers.
+
+    Returns:
+      uint8 [B, H, W, C].
+    """
+    crop_key, flip_key, rand_key = (jax.random.fold_in(key, i) for i in range(3))
+
+    def crop_flip(images: jax.Array) -> jax.Array:
+        if config.crop_padding:
+            images = pad_crop(crop_key, images, config.crop_padding)
+        return random_flip(flip_key, images) if config.flip else images
+
+    def rand(images: jax.Array) -> jax.Array:
+        return images
+
+    if config.order == "crop_first":
+        return rand(crop_flip(images))
+    return crop_flip(rand(images))

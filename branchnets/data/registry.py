@@ -1,0 +1,72 @@
+"""The datasets by name. To add one: a module beside this file, and a line in DATASETS."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from branchnets.data import digits, fake
+from branchnets.data.base import Dataset, DataSpec, field, prepare, reshaped
+
+
+@dataclass(frozen=True)
+class Source:
+    """How to get one dataset.
+
+    Attributes:
+      read: config -> Dataset with the splits as published.
+      spec: config -> DataSpec of those splits, without reading a file.
+    """
+
+    read: Callable[[Any], Dataset]
+    spec: Callable[[Any], DataSpec]
+
+
+DATASETS: dict[str, Source] = {
+    "digits": Source(digits.read, digits.spec),
+    "fake": Source(fake.read, fake.spec),
+}
+
+
+def source(name: str) -> Source:
+    """The registered source of that name; a ValueError lists the names there are."""
+    if name not in DATASETS:
+        near = difflib.get_close_matches(str(name), DATASETS, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown dataset {name!r}.{hint} There are: {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def load(cfg: Any) -> Dataset:
+    """Read a dataset, hold out validation, take the subset, resize and pad, as `cfg` says.
+
+    Args:
+      cfg: the config's `data` section, or anything with such attributes: `name`, and optionally
+        `data_dir`, `label`, `validation_size`, `train_size`, `split_seed`, `image_size`,
+        `pad_to`, `num_classes`, `fake_size` (absent or None = the dataset's own default).
+
+    Returns:
+      A Dataset in host memory.
+
+    Raises:
+      ValueError: an unknown name or an impossible size.
+      DatasetNotFound: files are missing; the message has the command that prepares them.
+
+    Example:
+      >>> from types import SimpleNamespace
+      >>> load(SimpleNamespace(name="digits", image_size=16)).image_shape
+      (16, 16, 1)
+    """
+    return prepare(source(field(cfg, "name")).read(cfg), cfg)
+
+
+def spec(dataset: Dataset | None, cfg: Any) -> DataSpec:
+    """Image shape and classes: of a loaded dataset, or of what `cfg` would load if it is None.
+
+    The second form reads no file, so a model can be described where the data is not.
+    """
+    if dataset is not None:
+        return dataset.spec
+    return reshaped(source(field(cfg, "name")).spec(cfg), cfg)

@@ -1,0 +1,200 @@
+"""Datasets that live on the device: no input pipeline, hence no input bottleneck.
+
+`ResidentInput` feeds training (shuffled and augmented inside the jitted step), `EvalInput`
+evaluation (every example exactly once, the last batch padded and masked).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from branchnets.data.augment import Augment, augment, normalize
+from branchnets.data.base import Dataset, Split
+
+_ORDER_PURPOSE = 0x6F7264  # sets these keys apart from other uses of the seed
+
+
+def check_batch_size(batch_size: int, mesh: Mesh | None, what: str = "batch_size") -> None:
+    """Raise a ValueError unless the mesh's "data" axis divides `batch_size`."""
+    if batch_size < 1:
+        raise ValueError(f"{what}={batch_size} must be at least 1")
+    if mesh is not None and batch_size % mesh.shape["data"]:
+        devices = mesh.shape["data"]
+        nearest = max(devices, batch_size // devices * devices)
+        raise ValueError(
+            f"{what}={batch_size} does not divide evenly over {devices} devices; "
+            f"{nearest} or {nearest + devices} would"
+        )
+
+
+def _put(array: np.ndarray, mesh: Mesh | None, spec: PartitionSpec) -> jax.Array:
+    """Place a host array that every process holds whole."""
+    if mesh is None:
+        return jnp.asarray(array)
+    sharding = NamedSharding(mesh, spec)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+class ResidentInput:
+    """A training split on the device, in a fresh order every epoch.
+
+    An epoch visits `steps_per_epoch * batch_size` distinct examples; the remainder of its
+    permutation is dropped. The order is a function of (seed, epoch) alone, so neither a restart
+    nor the number of devices changes it.
+
+    Use: `arrays(step)` on the host, passed as an argument into the jitted step, which calls
+    `batch(arrays, step, key)`.
+
+    Args:
+      split: the training split.
+      dataset: gives mean and std.
+      augment_config: an Augment, or a config's `augment` section.
+      batch_size: B, of the whole mesh.
+      seed: of the order.
+      mesh: a mesh with an axis "data", over which the batch is spread while the data is
+        replicated; None = the default device.
+
+    Raises:
+      ValueError: the mesh does not divide B, or the split is smaller than B.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        dataset: Dataset,
+        augment_config: Any,
+        batch_size: int,
+        seed: int,
+        mesh: Mesh | None = None,
+    ) -> None:
+        check_batch_size(batch_size, mesh)
+        if len(split) < batch_size:
+            raise ValueError(
+                f"the training split of {dataset.name!r} has {len(split)} examples, fewer than "
+                f"one batch of {batch_size}; lower batch_size or raise data.train_size"
+            )
+        self.batch_size = batch_size
+        self.steps_per_epoch = len(split) // batch_size
+        self._augment = (
+            augment_config
+            if isinstance(augment_config, Augment)
+            else Augment.from_config(augment_config)
+        )
+        self._mean, self._std = dataset.mean, dataset.std
+        self._mesh = mesh
+        everywhere = PartitionSpec()
+        self._images = _put(split.images, mesh, everywhere)
+        self._labels = _put(split.labels, mesh, everywhere)
+        self._epoch = -1
+        self._order: jax.Array | None = None
+        replicated = None if mesh is None else NamedSharding(mesh, everywhere)
+        self._make_order = jax.jit(
+            partial(_epoch_order, seed=seed, size=len(split)), out_shardings=replicated
+        )
+
+    def arrays(self, step: int) -> dict[str, jax.Array]:
+        """The device arrays that `step` needs; new ones are computed only when its epoch is new.
+
+        Args:
+          step: global training step from 0, a Python integer.
+
+        Returns:
+          "images" uint8 [n, H, W, C], "labels" int32 [n], "order" int32 [n].
+        """
+        epoch = int(step) // self.steps_per_epoch
+        if epoch != self._epoch or self._order is None:
+            self._epoch, self._order = epoch, self._make_order(np.int32(epoch))
+        return {"images": self._images, "labels": self._labels, "order": self._order}
+
+    def batch(
+        self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Gather, augment and normalise the batch of `step`; pure, to be traced.
+
+        Args:
+          arrays: from `arrays(step)`.
+          step: int32 scalar, may be traced.
+          key: random key of this step's augmentation.
+
+        Returns:
+          "image" float32 [B, H, W, C] normalised, "label" int32 [B]; the batch axis lies over
+          the mesh's "data" axis.
+        """
+        start = (step % self.steps_per_epoch) * self.batch_size
+        indices = jax.lax.dynamic_slice(arrays["order"], (start,), (self.batch_size,))
+        indices = self._spread(indices)
+        images = self._spread(arrays["images"][indices])
+        images = augment(key, images, self._augment, self._mean)
+        return {
+            "image": self._spread(normalize(images, self._mean, self._std)),
+            "label": self._spread(arrays["labels"][indices]),
+        }
+
+    def _spread(self, array: jax.Array) -> jax.Array:
+        if self._mesh is None:
+            return array
+        sharding = NamedSharding(self._mesh, PartitionSpec("data"))
+        return jax.lax.with_sharding_constraint(array, sharding)
+
+
+def _epoch_order(epoch: jax.Array, *, seed: int, size: int) -> jax.Array:
+    key = jax.random.fold_in(jax.random.key(seed), _ORDER_PURPOSE)
+    return jax.random.permutation(jax.random.fold_in(key, epoch), size).astype(jnp.int32)
+
+
+class EvalInput:
+    """A split in fixed-size batches, in order, each example exactly once.
+
+    Iterating yields "image" float32 [B, H, W, C] normalised, "label" int32 [B] and "mask"
+    float32 [B]: 1 for an example, 0 for the padding (zero images, label 0) that fills the last
+    batch. It can be iterated again and again.
+
+    Args:
+      split: what to evaluate, at least one example.
+      dataset: gives mean and std.
+      batch_size: B, of the whole mesh.
+      mesh: as for ResidentInput.
+
+    Raises:
+      ValueError: the mesh does not divide B, or the split is empty.
+    """
+
+    def __init__(
+        self, split: Split, dataset: Dataset, batch_size: int, mesh: Mesh | None = None
+    ) -> None:
+        check_batch_size(batch_size, mesh, "eval.batch_size")
+        if not len(split):
+            raise ValueError(f"a split of {dataset.name!r} to be evaluated is empty")
+        self.batch_size = batch_size
+        self.num_examples = len(split)
+        self._split, self._mesh = split, mesh
+        spread = None if mesh is None else NamedSharding(mesh, PartitionSpec("data"))
+        self._normalize = jax.jit(
+            partial(normalize, mean=dataset.mean, std=dataset.std), out_shardings=spread
+        )
+
+    def __len__(self) -> int:
+        return -(-self.num_examples // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, jax.Array]]:
+        for start in range(0, self.num_examples, self.batch_size):
+            images = self._split.images[start : start + self.batch_size]
+            labels = self._split.labels[start : start + self.batch_size]
+            missing = self.batch_size - len(images)
+            mask = np.ones(len(images), np.float32)
+            if missing:
+                images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
+                labels, mask = np.pad(labels, (0, missing)), np.pad(mask, (0, missing))
+            spec = PartitionSpec("data")
+            yield {
+                "image": self._normalize(_put(images, self._mesh, spec)),
+                "label": _put(labels, self._mesh, spec),
+                "mask": _put(mask, self._mesh, spec),
+            }

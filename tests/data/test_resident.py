@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from branchnets.data import Augment, Dataset, EvalInput, ResidentInput, Split
+
+
+def make_dataset(n=23, size=4):
+    """Image i is constant i, label i mod 5."""
+    images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, size, size, 3))
+    split = Split(np.ascontiguousarray(images), np.arange(n) % 5)
+    return Dataset("toy", tuple("abcde"), {"train": split}, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
+
+
+def resident(dataset, batch_size=5, seed=0, mesh=None, **augment):
+    return ResidentInput(
+        dataset.split("train"), dataset, Augment(**augment), batch_size, seed, mesh
+    )
+
+
+@functools.cache
+def jitted(inputs):
+    return jax.jit(inputs.batch)
+
+
+def draw(inputs, step, key=0):
+    return jitted(inputs)(inputs.arrays(step), np.int32(step), jax.random.key(key))
+
+
+def pixel(dataset, batch):
+    mean, std = np.array(dataset.mean), np.array(dataset.std)
+    raw = (np.asarray(batch["image"]) * std + mean) * 255
+    np.testing.assert_allclose(raw, np.round(raw), atol=1e-3)
+    return np.round(raw).astype(int)
+
+
+def test_epoch_visits_distinct_examples_and_drops_the_remainder():
+    dataset = make_dataset()
+    inputs = resident(dataset)
+    assert inputs.steps_per_epoch == 4
+    epochs = []
+    for epoch in range(2):
+        seen = []
+        for step in range(4 * epoch, 4 * epoch + 4):
+            batch = draw(inputs, step)
+            values = pixel(dataset, batch)
+            assert np.all(values == values[:, :1, :1, :1])
+            seen.extend(values[:, 0, 0, 0])
+            np.testing.assert_array_equal(batch["label"], values[:, 0, 0, 0] % 5)
+            assert batch["label"].dtype == np.int32 and batch["image"].dtype == np.float32
+        assert len(set(seen)) == 20
+        epochs.append(seen)
+    assert epochs[0] != epochs[1]
+
+
+def test_normalisation_is_x_over_255_minus_mean_over_std():
+    dataset = make_dataset()
+    inputs = resident(dataset, batch_size=23)
+    batch = draw(inputs, 0)
+    order = np.asarray(inputs.arrays(0)["order"])
+    want = (order[:, None] / 255 - np.array(dataset.mean)) / np.array(dataset.std)
+    np.testing.assert_allclose(batch["image"][:, 2, 1], want, atol=1e-6)
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    dataset = make_dataset()
+    one, two = resident(dataset, seed=3), resident(dataset, seed=3)
+    orders = [np.asarray(one.arrays(step)["order"]) for step in (0, 3, 4, 9)]
+    np.testing.assert_array_equal(orders[0], orders[1])
+    assert not np.array_equal(orders[1], orders[2])
+    np.testing.assert_array_equal(two.arrays(9)["order"], orders[3])  # without the steps before
+    np.testing.assert_array_equal(two.arrays(0)["order"], orders[0])  # and back
+    other = resident(dataset, seed=4).arrays(0)["order"]
+    assert not np.array_equal(other, orders[0])
+    np.testing.assert_array_equal(np.sort(orders[0]), np.arange(23))
+
+
+def test_order_is_computed_only_when_the_epoch_changes():
+    inputs = resident(make_dataset())
+    assert inputs.arrays(0)["order"] is inputs.arrays(3)["order"]
+    assert inputs.arrays(0)["images"] is inputs.arrays(4)["images"]
+
+
+def test_batch_depends_on_the_key_only_through_augmentation():
+    dataset = make_dataset()
+    plain, cropped = resident(dataset), resident(dataset, crop_padding=2)
+    np.testing.assert_array_equal(draw(plain, 0, 1)["image"], draw(plain, 0, 2)["image"])
+    np.testing.assert_array_equal(draw(cropped, 0, 1)["image"], draw(cropped, 0, 1)["image"])
+    assert not np.array_equal(draw(cropped, 0, 1)["image"], draw(cropped, 0, 2)["image"])
+
+
+def test_mesh_of_one_equals_no_mesh():
+    dataset = make_dataset()
+    mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
+    kwargs = {"crop_padding": 1, "flip": True}
+    one, two = resident(dataset, **kwargs), resident(dataset, mesh=mesh, **kwargs)
+    np.testing.assert_array_equal(draw(one, 6)["image"], draw(two, 6)["image"])
+    evals = [list(EvalInput(dataset.split("train"), dataset, 8, m)) for m in (None, mesh)]
+    jax.tree.map(np.testing.assert_array_equal, *evals)
+
+
+def test_eval_visits_each_example_once_and_masks_the_padding():
+    dataset = make_dataset()
+    inputs = EvalInput(dataset.split("train"), dataset, batch_size=8)
+    for _ in range(2):
+        batches = list(inputs)
+        assert len(batches) == len(inputs) == 3
+        assert all(batch["image"].shape == (8, 4, 4, 3) for batch in batches)
+        mask = np.concatenate([batch["mask"] for batch in batches])
+        labels = np.concatenate([batch["label"] for batch in batches])
+        pixels = np.concatenate([pixel(dataset, batch) for batch in batches])[:, 0, 0, 0]
+        np.testing.assert_array_equal(mask, [1] * 23 + [0])
+        np.testing.assert_array_equal(pixels, [*range(23), 0])
+        np.testing.assert_array_equal(labels, [*(np.arange(23) % 5), 0])
+        assert mask.dtype == np.float32
+
+
+def test_errors_say_what_to_do():
+    dataset = make_dataset()
+    split = dataset.split("train")
+    with pytest.raises(ValueError, match="23 examples, fewer than one batch of 24"):
+        resident(dataset, batch_size=24)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        resident(dataset, batch_size=0)
+    with pytest.raises(ValueError, match="empty"):
+        EvalInput(split.take(np.arange(0)), dataset, 4)
+    with pytest.raises(ValueError, match="augment.order='flip_first'"):
+        resident(dataset, order="flip_first")
+    with pytest.raises(ValueError, match="magnitude=11"):
+        resident(dataset, randaugment_magnitude=11)
+
+
+def test_batch_must_divide_over_the_mesh():
+    class FourDevices:  # the check reads nothing but the axis size
+        shape = {"data": 4}
+
+    from branchnets.data.resident import check_batch_size
+
+    check_batch_size(8, FourDevices())
+    with pytest.raises(ValueError, match="batch_size=10 .* 4 devices; 8 or 12 would"):
+        check_batch_size(10, FourDevices())
+    with pytest.raises(ValueError, match="eval.batch_size=3 .* 4 or 8 would"):
+        check_batch_size(3, FourDevices(), "eval.batch_size")
