@@ -1,0 +1,47 @@
+"""Configs, all in one place: `from branchnets.engine import config`.
+
+A config file holds a function `get_config(arg=None)` that starts from `base()`; the command line
+names the file and overrides its fields; `resolve` derives what depends on several of them.
+"""
+
+from __future__ import annotations
+
+from branchnets.engine.errors import ConfigError
+from branchnets.engine.fields import base, parse_arg, smoke
+from branchnets.engine.loading import (
+    CommandLine,
+    apply_overrides,
+    flatten,
+    load,
+    parse_command_line,
+)
+from branchnets.engine.resolve import (
+    MAY_CHANGE,
+    Resolved,
+    changes,
+    diff,
+    from_plain,
+    plain,
+    resolve,
+    validate,
+)
+
+__all__ = [
+    "MAY_CHANGE",
+    "CommandLine",
+    "ConfigError",
+    "Resolved",
+    "apply_overrides",
+    "base",
+    "changes",
+    "diff",
+    "flatten",
+    "from_plain",
+    "load",
+    "parse_arg",
+    "parse_command_line",
+    "plain",
+    "resolve",
+    "smoke",
+    "validate",
+]

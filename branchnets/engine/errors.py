@@ -1,0 +1,49 @@
+"""Errors whose message is meant for the person at the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can put right: the message says what and how.
+
+    A command line prints the message without a traceback and exits with status 2.
+    """
+
+
+class ConfigError(UserError, ValueError):
+    """A config, a config argument or an override that cannot be used."""
+
+
+class RunDirError(UserError):
+    """A run directory that cannot be used as asked. Nothing in it was changed."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be restored as asked."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that names the known name nearest to `name`, or all of them.
+
+    A dotted name is also compared by its last part alone, so that a field named without its
+    section, or in the wrong one, is found.
+
+    >>> nearest("optimizer.momentun", ["optimizer.momentum", "seed"])
+    "Did you mean 'optimizer.momentum'?"
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    if not close:
+        leaf = name.rpartition(".")[2]
+        leaves: dict[str, list[str]] = {}
+        for path in known:
+            leaves.setdefault(path.rpartition(".")[2], []).append(path)
+        match = difflib.get_close_matches(leaf, list(leaves), n=1, cutoff=0.6)
+        if match:  # of several fields with this last part, the one most like the whole name
+            close = difflib.get_close_matches(name, leaves[match[0]], n=1, cutoff=0.0)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(known)}." if known else "There are none."

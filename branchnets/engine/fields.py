@@ -1,0 +1,216 @@
+"""What a config file is written with: the fields, its arguments, its smoke size."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from branchnets.engine.errors import ConfigError, nearest
+
+
+def base(**sections: Mapping[str, Any]) -> ConfigDict:
+    """Return a config with every field that the engine and the data know, at its default.
+
+    Fields marked optional are empty (None) until a config or an override sets them. The result is
+    locked, so that a misspelt field in a config file is an error; `model` alone is open, since
+    what it takes besides `name` depends on the model.
+
+    Args:
+      **sections: Sections of a family, such as `coded=dict(mu=6.0)`, added as they are.
+
+    Returns:
+      A ConfigDict with these fields:
+
+      - `seed`, `family`, `batch_size` (global, over all devices and hosts), `epochs`,
+        `dtype` ("float32" or "bfloat16": what the network computes in; parameters are float32),
+        `bn_group_size` (optional: examples that share batch-norm statistics; empty = all).
+      - `model.name`, and whatever else `create_model` takes.
+      - `data`: `name`, `data_dir` (optional), `label` (which of a dataset's labels), `train_size`
+        (optional: a fixed class-balanced subset), `validation_size` (optional: held out of the
+        training split), `split_seed`, `image_size` (optional: resize to), `pad_to` (optional),
+        `num_classes` and `fake_size` (optional: of the fake source).
+      - `augment`: `crop_padding` (pixels), `flip`, `randaugment_layers`, `randaugment_magnitude`,
+        `order` ("crop_first" or "randaugment_first").
+      - `optimizer`: `name`, `base_learning_rate` (for 256 examples: the rate used is
+        base_learning_rate * batch_size / 256) or `learning_rate` (optional; the rate itself, and
+        the stronger of the two), `momentum`, `nesterov`, `weight_decay`, `weight_decay_exclude`
+        (regular expressions over parameter paths), `grad_clip` (optional: largest global norm),
+        `accumulate_steps` (parts that the batch of one update is computed in).
+      - `schedule`: `name` ("cosine", "step", "constant"), `warmup_epochs`,
+        `final_learning_rate` (of the cosine), `update_every` ("epoch" or "step": how often the rate
+        changes), `milestones` (epochs) and `factor` (of the steps).
+      - `eval`: `batch_size` (optional; empty = that of training), `every_epochs` (0 = only at the
+        end), `split` (optional; empty = validation if there is one, else test).
+      - `checkpoint`: `every_epochs`, `every_steps` (optional; replaces every_epochs),
+        `keep_latest`, `keep_best`, `best_metric`.
+      - `log.every_steps`.
+    """
+    config = ConfigDict(
+        dict(
+            seed=0,
+            family="plain",
+            batch_size=128,
+            epochs=1,
+            dtype="float32",
+            bn_group_size=placeholder(int),
+            model=dict(name=""),
+            data=dict(
+                name="",
+                data_dir=placeholder(str),
+                label="label",
+                train_size=placeholder(int),
+                validation_size=placeholder(int),
+                split_seed=0,
+                image_size=placeholder(int),
+                pad_to=placeholder(int),
+                num_classes=placeholder(int),
+                fake_size=placeholder(int),
+            ),
+            augment=dict(
+                crop_padding=0,
+                flip=False,
+                randaugment_layers=0,
+                randaugment_magnitude=0.0,
+                order="crop_first",
+            ),
+            optimizer=dict(
+                name="sgd",
+                base_learning_rate=0.1,
+                learning_rate=placeholder(float),
+                momentum=0.9,
+                nesterov=True,
+                weight_decay=0.0,
+                weight_decay_exclude=(),
+                grad_clip=placeholder(float),
+                accumulate_steps=1,
+            ),
+            schedule=dict(
+                name="cosine",
+                warmup_epochs=0.0,
+                final_learning_rate=0.0,
+                update_every="epoch",
+                milestones=(),
+                factor=0.1,
+            ),
+            eval=dict(batch_size=placeholder(int), every_epochs=1, split=placeholder(str)),
+            checkpoint=dict(
+                every_epochs=1,
+                every_steps=placeholder(int),
+                keep_latest=1,
+                keep_best=1,
+                best_metric="accuracy",
+            ),
+            log=dict(every_steps=50),
+        )
+    )
+    for name, section in sections.items():
+        config[name] = ConfigDict(section)
+    config.lock()
+    config.model.unlock()
+    return config
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
+    """Read the text after the colon of `--config=file.py:smoke,seed=3`.
+
+    The type of a value is the type of its default; a switch may be bare (`smoke`) or spelt out
+    (`smoke=false`); an argument whose default is None takes any Python literal, or else a string.
+
+    Args:
+      arg: Arguments separated by commas, or None for none.
+      **defaults: Every argument that the config file knows, with its default.
+
+    Returns:
+      The defaults with the given arguments in their place, to be read as attributes.
+
+    Raises:
+      ConfigError: An unknown argument, one given twice, or a value of the wrong type.
+
+    >>> parse_arg("smoke,seed=3", smoke=False, seed=0, rate=0.1).to_dict()
+    {'smoke': True, 'seed': 3, 'rate': 0.1}
+    """
+    values = dict(defaults)
+    seen = set()
+    for item in filter(None, (part.strip() for part in (arg or "").split(","))):
+        name, has_value, text = (part.strip() for part in item.partition("="))
+        if name not in defaults:
+            raise ConfigError(
+                f"unknown config argument {name!r}. {nearest(name, defaults)} "
+                f"This config takes: {', '.join(sorted(defaults)) or 'none'}."
+            )
+        if name in seen:
+            raise ConfigError(f"config argument {name!r} is given twice.")
+        seen.add(name)
+        values[name] = _convert(name, text if has_value else None, defaults[name])
+    return ConfigDict(values)
+
+
+def _convert(name: str, text: str | None, default: Any) -> Any:
+    if isinstance(default, bool):
+        value = {None: True, "true": True, "1": True, "false": False, "0": False}.get(
+            text.lower() if text is not None else None
+        )
+        if value is None:
+            raise ConfigError(f"config argument {name!r} is true or false, not {text!r}.")
+        return value
+    if text is None:
+        raise ConfigError(f"config argument {name!r} needs a value: {name}=...")
+    if default is None:
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+    if not isinstance(default, int | float | str):
+        raise TypeError(f"{name}: a default is a bool, int, float, str or None, not {default!r}")
+    try:
+        return type(default)(text)
+    except ValueError:
+        kind = {int: "a whole number", float: "a number"}[type(default)]
+        raise ConfigError(f"config argument {name!r} is {kind}, not {text!r}.") from None
+
+
+def smoke(
+    config: ConfigDict,
+    *,
+    num_classes: int,
+    image_size: int = 8,
+    batch_size: int = 8,
+    steps: int = 2,
+    model: Mapping[str, Any] | None = None,
+) -> ConfigDict:
+    """Shrink a config in place to one epoch of a few steps on the fake source, and return it.
+
+    What is trained and how (family, losses, augmentation, optimizer, kind of schedule) stays as
+    the config has it; sizes alone change. A depth or width comes from the config itself.
+
+    Args:
+      config: A config made with `base`.
+      num_classes: Classes of the fake source, as many as the config's own dataset has.
+      image_size: Side of the fake images in pixels.
+      batch_size: Examples of one batch and, when gradients are accumulated, of each of its two
+        parts.
+      steps: Updates of the one epoch.
+      model: Fields of `config.model` to set, such as `dict(depths=(1, 1, 1))`.
+    """
+    if config.optimizer.accumulate_steps > 1:
+        config.optimizer.accumulate_steps = 2
+    config.batch_size = batch_size * config.optimizer.accumulate_steps
+    config.epochs = 1
+    if config.bn_group_size is not None:  # two groups a part, so that grouping stays at work
+        config.bn_group_size = min(config.bn_group_size, max(batch_size // 2, 1))
+    for name, value in (model or {}).items():
+        config.model[name] = value
+    data = config.data
+    data.name, data.num_classes, data.image_size = "fake", num_classes, image_size
+    data.fake_size = steps * config.batch_size
+    data.data_dir = data.train_size = data.validation_size = data.pad_to = None
+    data.label = "label"
+    config.schedule.warmup_epochs = min(config.schedule.warmup_epochs, 0.5)
+    config.eval.batch_size = None
+    config.eval.every_epochs = config.checkpoint.every_epochs = config.log.every_steps = 1
+    config.checkpoint.every_steps = None
+    return config
