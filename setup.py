@@ -42,7 +42,12 @@ EXTRAS = {
     "array_record": ["array_record>=0.5"],
     # Preparing datasets with tfds. Reading them needs none of this.
     # tfds 4.9 imports importlib_resources without requiring it.
-    "tfds": ["tensorflow-datasets>=4.9.6", "importlib_resources", "array_record>=0.5", "tensorflow"],
+    "tfds": [
+        "tensorflow-datasets>=4.9.6",
+        "importlib_resources",
+        "array_record>=0.5",
+        "tensorflow",
+    ],
     # Running on a TPU, or compiling for one on a machine that has none.
     "tpu": ["jax[tpu]>=0.10"],
     # Running on an NVIDIA GPU; needs only the driver.
