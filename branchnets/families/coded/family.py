@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -49,7 +49,7 @@ class CodedFamily(base.Family):
                 model,
                 config.model.get("active") or BUILDERS[config.model.name].active,
                 data_spec.num_classes,
-                {int(active): name for active, name in dict(section.schemes).items()},
+                [codes.load_scheme(name) for name in section.schemes],
             ),
             class_names=tuple(data_spec.class_names),
             mu=section.mu,
@@ -157,7 +157,7 @@ def block_schemes(
     model: CodedResNeXt,
     active: tuple[tuple[int, ...], ...],
     num_classes: int,
-    chosen: Mapping[int, str],
+    chosen: Iterable[codes.CodingScheme] = (),
 ) -> dict[str, codes.CodingScheme]:
     """One scheme per ratio (3.2.1): block name -> scheme, for every coded block.
 
@@ -165,14 +165,15 @@ def block_schemes(
       model: the network.
       active: N_act of every block, one tuple a stage.
       num_classes: K.
-      chosen: N_act -> name or file of a scheme; others are looked up by their shape.
+      chosen: schemes to use for the blocks of their N_act; for other blocks a scheme of the right
+        shape is looked up.
 
     Raises:
-      ValueError: no scheme fits a block, or a chosen one does not.
+      ValueError: no scheme fits a block, a chosen one does not, or none of the blocks wants it.
     """
-    by_active: dict[int, codes.CodingScheme] = {}
-    schemes = {}
+    by_active = {scheme.active: scheme for scheme in chosen}
     coded = model.coded_blocks()
+    schemes = {}
     for s, stage in enumerate(active):
         for b, kept in enumerate(stage):
             block = f"stage{s + 2}/block{b}"
@@ -180,10 +181,12 @@ def block_schemes(
                 continue
             branches = coded[block].branches
             if kept not in by_active:
-                by_active[kept] = (
-                    codes.load_scheme(chosen[kept])
-                    if kept in chosen
-                    else codes.scheme_for(num_classes, branches, kept)
-                )
+                by_active[kept] = codes.scheme_for(num_classes, branches, kept)
             schemes[block] = by_active[kept].require(num_classes, branches, kept)
+    for kept, scheme in by_active.items():
+        if not any(scheme is used for used in schemes.values()):
+            raise ValueError(
+                f"coding scheme {scheme.name} is for blocks of {kept} active branches; "
+                f"model.active = {active} has none"
+            )
     return schemes

@@ -1,0 +1,65 @@
+"""Exact evaluation: every example counts once, whatever the batch size and device count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from branchnets.families.base import EvalMode, Family, purpose_key
+
+PyTree = Any
+
+
+class Evaluator:
+    """Evaluates a family in all its modes; compiles each mode once.
+
+    Args:
+      family: brings the modes.
+      seed: of modes that draw random numbers.
+    """
+
+    def __init__(self, family: Family, seed: int) -> None:
+        self._seed = seed
+        self._modes = {name: self._compile(name, mode) for name, mode in family.eval_modes().items()}
+
+    def _compile(self, name: str, mode: EvalMode) -> Any:
+        def add(variables: PyTree, extra: PyTree, batch: PyTree, index: Any, total: PyTree) -> Any:
+            key = purpose_key(jax.random.key(self._seed), f"eval/{name}")
+            metrics = mode(variables, extra, batch, jax.random.fold_in(key, index))
+            return jax.tree.map(jnp.add, total, metrics) if total is not None else metrics
+
+        return jax.jit(add)
+
+    def __call__(
+        self, variables: PyTree, extra: PyTree, batches: Iterable[dict[str, jax.Array]]
+    ) -> dict[str, Any]:
+        """Metric -> sum / count: a float, or a numpy array for metrics with axes.
+
+        Metrics of a mode other than ``""`` are named ``"mode/metric"``.  0/0 is nan: a class
+        without examples has no mean.
+        """
+        totals: dict[str, Any] = dict.fromkeys(self._modes)
+        for index, batch in enumerate(batches):
+            for name, run in self._modes.items():
+                totals[name] = run(variables, extra, batch, index, totals[name])
+        return {
+            f"{mode}/{metric}" if mode else metric: mean(*pair)
+            for mode, metrics in jax.device_get(totals).items()
+            for metric, pair in metrics.items()
+        }
+
+
+def mean(total: Any, count: Any) -> Any:
+    """total / count in float64, as a float or an array; nan where count is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.asarray(total, np.float64) / np.asarray(count, np.float64)
+    return float(value) if value.ndim == 0 else value
+
+
+def scalars(metrics: dict[str, Any]) -> dict[str, float]:
+    """The metrics that are single numbers."""
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -1,0 +1,65 @@
+"""What a training run carries from step to step; all of it is checkpointed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from branchnets.families.base import Family, purpose_key
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """The state of a run.  Random numbers are functions of (seed, step, purpose): none is here.
+
+    Attributes:
+      step: int32 scalar, updates so far.
+      params: trainable collection -> variables, such as ``{"params": ...}``.
+      model_state: other collection -> variables, such as ``{"batch_stats": ...}``.
+      opt_state: trainable collection -> optimiser state.
+      extra: the family's own; one structure for the whole run.
+    """
+
+    step: jax.Array
+    params: dict[str, PyTree]
+    model_state: dict[str, PyTree]
+    opt_state: dict[str, PyTree]
+    extra: PyTree
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """All collections, as ``model.apply`` takes them."""
+        return {**self.params, **self.model_state}
+
+
+def create(
+    family: Family,
+    optimizers: dict[str, optax.GradientTransformation],
+    image_shape: tuple[int, int, int],
+    seed: int,
+) -> TrainState:
+    """The state before the first step; pure, so that it can be jitted or only shaped.
+
+    Args:
+      family: brings the network and its extra state.
+      optimizers: one for every trainable collection.
+      image_shape: (H, W, C).
+      seed: parameters are a function of it alone.
+    """
+    key = jax.random.key(seed)
+    images = jnp.zeros((1, *image_shape), jnp.float32)
+    variables = dict(family.model.init(purpose_key(key, "init"), images))
+    params = {name: variables.pop(name) for name in family.trainable}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        model_state=variables,
+        opt_state={name: optimizers[name].init(params[name]) for name in family.trainable},
+        extra=family.init_extra({**params, **variables}),
+    )

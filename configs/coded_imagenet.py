@@ -1,0 +1,60 @@
+"""Coded ResNeXt-50 (32x4d) on ImageNet at 160x160, the paper's recipe (section 4.1).
+
+    python -m branchnets.main --config=configs/coded_imagenet.py --workdir=runs/coded_imagenet
+
+Paper (Table 2): 78.12 %, mu = 1, p_drop = 0.1; 447 images/s on eight TPU v2 cores (Table 4), about
+45 minutes an epoch.  Variants of appendix B: `:variant=c3` gives stage c3 the ratio 24/32;
+`:variant=c4` gives the last three blocks of c4 the ratio 8/32 and c5 4/32.
+"""
+
+from ml_collections.config_dict import placeholder
+
+from branchnets.engine import config as configs
+
+#: N_act of every block, by stage (appendix B).
+VARIANTS = {
+    "paper": ((32,) * 3, (32,) * 4, (16,) * 6, (8,) * 3),
+    "c3": ((32,) * 3, (24,) * 4, (16,) * 6, (8,) * 3),
+    "c4": ((32,) * 3, (32,) * 4, (16,) * 3 + (8,) * 3, (4,) * 3),
+}
+
+
+def get_config(arg=None):
+    args = configs.parse_arg(arg, smoke=False, seed=0, variant="paper")
+    config = configs.base(
+        coded=dict(mu=1.0, exponent=4.0, threshold=0.0, block_gradients=False, schemes=())
+    )
+    config.family = "coded"
+    config.seed = args.seed
+    config.model.name = "coded_resnext50_32x4d_imagenet"
+    config.model.active = placeholder(tuple)
+    config.model.drop_rate = 0.1
+    config.model.normalize = True
+    config.model.aggregate = "sum"
+    if args.variant not in VARIANTS:
+        raise configs.ConfigError(
+            f"unknown variant {args.variant!r}; known: {', '.join(VARIANTS)}"
+        )
+    if args.variant != "paper":
+        config.model.active = VARIANTS[args.variant]
+
+    config.data.name = "imagenet2012"
+    config.data.image_size = 160
+    config.augment.flip = True
+    config.augment.randaugment_layers = 2
+    config.augment.randaugment_magnitude = 10.0
+
+    config.dtype = "bfloat16"
+    config.batch_size = 1024
+    config.bn_group_size = 128  # the paper's statistics were those of one of eight TPU cores
+    config.epochs = 150
+    config.optimizer.base_learning_rate = 0.1  # times batch_size / 256
+    config.optimizer.weight_decay = 1e-4
+    config.optimizer.weight_decay_exclude = ("bias$", "scale$")
+    config.schedule.warmup_epochs = 5.0
+    config.schedule.final_learning_rate = 1e-5
+    config.eval.every_epochs = 1
+    config.checkpoint.every_epochs = 1
+    if args.smoke:
+        configs.smoke(config, num_classes=1000, model=dict(active=((32,), (32,), (16,), (8,))))
+    return config

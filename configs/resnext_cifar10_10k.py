@@ -1,0 +1,36 @@
+"""A narrow plain ResNeXt-20 (10x4d) on 10,000 images of CIFAR-10: a study for two CPU cores.
+
+    python -m branchnets.main --config=configs/resnext_cifar10_10k.py --workdir=runs/resnext_10k
+
+Not in the paper.  The baseline of coded_cifar10_10k.py: same shape, same recipe, no code.
+"""
+
+from ml_collections.config_dict import placeholder
+
+from branchnets.engine import config as configs
+
+
+def get_config(arg=None):
+    args = configs.parse_arg(arg, smoke=False, seed=0)
+    config = configs.base()
+    config.family = "plain"
+    config.seed = args.seed
+    config.model.name = "resnext20_10x4d_cifar10"
+    config.model.depths = placeholder(tuple)
+
+    config.data.name = "cifar10"
+    config.data.train_size = 10_000
+    config.augment.crop_padding = 4
+    config.augment.flip = True
+
+    config.batch_size = 128
+    config.bn_group_size = 64
+    config.epochs = 30
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.weight_decay = 5e-4
+    config.schedule.final_learning_rate = 1e-4
+    config.eval.every_epochs = 5
+    config.checkpoint.every_epochs = 1
+    if args.smoke:
+        configs.smoke(config, num_classes=10, model=dict(depths=(1, 1, 1)))
+    return config
