@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from branchnets.data.base import field
+from branchnets.data.randaugment import rand_augment
 
 ORDERS = ("crop_first", "randaugment_first")
 
@@ -108,7 +109,10 @@ def augment(key: jax.Array, images: jax.Array, config: Augment, mean: Sequence[f
         return random_flip(flip_key, images) if config.flip else images
 
     def rand(images: jax.Array) -> jax.Array:
-        return images
+        if not config.randaugment_layers:
+            return images
+        layers, magnitude = config.randaugment_layers, config.randaugment_magnitude
+        return rand_augment(rand_key, images, layers, magnitude, mean)
 
     if config.order == "crop_first":
         return rand(crop_flip(images))
