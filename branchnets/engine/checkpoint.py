@@ -1,0 +1,405 @@
+"""Checkpoints on disk: saved in the background, checked before use, restored on any devices.
+
+A step is a folder `<step>/` that orbax writes and renames into place when it is complete. Into it
+goes `files.json`, the size and checksum of every file, so that a step is either whole or known to
+be damaged: neither orbax nor tensorstore notices every change to a file, and neither can tell a
+damaged file from a model that has changed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+from jax.experimental import multihost_utils
+
+from branchnets.engine import filelist
+from branchnets.engine.errors import CheckpointError
+from branchnets.engine.leaves import abstract, differences, named, zeros
+
+_ITEM = "default"  # orbax's name for the one item of a step
+# Written by orbax after the list of files is made; nothing of the state is in them.
+_REWRITTEN = ("_CHECKPOINT_METADATA", "commit_success.txt")
+_SHOWN = 8  # differing leaves that an error names
+
+
+class _Quiet(logging.Filter):
+    """Keeps orbax's remarks off the terminal: what the user should know is raised as an error."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+
+def _quieten() -> None:
+    logger = logging.getLogger("absl")
+    if not any(isinstance(f, _Quiet) for f in logger.filters):
+        logger.addFilter(_Quiet())
+
+
+def _print(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    The newest `keep_latest` steps are kept, and the `keep_best` with the best metric; a step that
+    was saved without metrics, in the middle of an epoch, is never a best one. Every process calls
+    every method at the same step.
+
+    Args:
+      directory: Where the steps are, on a file system that all processes see.
+      keep_latest: Newest steps to keep, at least 1.
+      keep_best: Best steps to keep besides.
+      best_metric: Name of the metric that decides which is best; None = the newest is the best.
+      mode: Whether the largest ("max") or the smallest ("min") value is best.
+      asynchronous: Whether `save` returns before the files are written.
+      read_only: Never write, rename or delete anything, as in evaluation.
+      report: Prints a message for the user; to standard error by default.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        keep_latest: int = 1,
+        keep_best: int = 1,
+        best_metric: str | None = None,
+        mode: str = "max",
+        asynchronous: bool = True,
+        read_only: bool = False,
+        report: Callable[[str], None] = _print,
+    ):
+        if keep_latest < 1:
+            raise ValueError("keep_latest must be at least 1")
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode is 'max' or 'min', not {mode!r}")
+        self.directory = Path(directory).absolute()
+        self._keep_latest, self._keep_best = keep_latest, keep_best
+        self._metric, self._sign = best_metric, 1 if mode == "max" else -1
+        self._asynchronous, self._read_only, self._report = asynchronous, read_only, report
+        self._manager: ocp.CheckpointManager | None = None
+        self._saving: int | None = None
+        self._whole: set[int] = set()  # steps whose files were checked, or written, here
+        _quieten()
+
+    # What there is
+
+    def all_steps(self) -> list[int]:
+        """Return the complete steps in ascending order, once a save in progress is done."""
+        self.wait()
+        if not self.directory.is_dir():
+            return []
+        names = (p.name for p in self.directory.iterdir() if p.is_dir())
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def latest_step(self) -> int | None:
+        """Return the newest step, checked or not; None if there is none."""
+        self.wait()
+        return _on_first_process(lambda: max(self.all_steps(), default=None))
+
+    def best_step(self) -> int | None:
+        """Return the step with the best metric, the later of equals; the newest without one."""
+        self.wait()
+        return _on_first_process(self._find_best)
+
+    def _find_best(self) -> int | None:
+        steps = self.all_steps()
+        scores = {step: self._score(self.metrics(step)) for step in steps}
+        scored = [step for step in steps if scores[step] > -math.inf]
+        return max(scored or steps, key=lambda step: (scores[step], step), default=None)
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        """Return the metrics that a step was saved with, or None."""
+        try:
+            return json.loads((self.directory / str(step) / "metrics" / "metrics").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _score(self, metrics: Mapping[str, Any] | None) -> float:
+        """Return a number whose largest value is best; without the metric it is the worst."""
+        value = (metrics or {}).get(self._metric or "")
+        return self._sign * value if value is not None and math.isfinite(value) else -math.inf
+
+    # Saving
+
+    def save(self, step: int, state: Any, metrics: Mapping[str, Any] | None = None) -> bool:
+        """Save a state; the arrays are copied before this returns, and may be donated after.
+
+        Args:
+          step: Updates done so far.
+          state: A pytree of arrays. What is stored is its leaves by their paths, not its classes.
+          metrics: Scalars of an evaluation at this step.
+
+        Returns:
+          False if the step was there already, and nothing was written.
+
+        Raises:
+          CheckpointError: This save, or the one before it, could not be written.
+        """
+        if self._read_only:
+            raise CheckpointError(f"{self.directory} was opened for reading only.")
+        self.wait()
+        if _on_first_process(lambda: int(step in self.all_steps())):
+            return False
+        manager = self._open()
+        leaves = {
+            path: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+            for path, leaf in named(state).items()
+            if np.size(leaf)  # orbax refuses arrays without elements
+        }
+        self._saving = step
+        try:
+            manager.save(
+                step,
+                args=ocp.args.PyTreeSave(traverse_util.unflatten_dict(leaves)),
+                metrics=(
+                    None
+                    if metrics is None
+                    else {name: float(value) for name, value in metrics.items()}
+                ),
+                force=True,
+            )
+        except Exception as error:
+            raise self._unwritten(error) from error
+        if not self._asynchronous:
+            self.wait()
+        return True
+
+    def wait(self) -> None:
+        """Return when the save in progress is on disk.
+
+        Raises:
+          CheckpointError: It could not be written.
+        """
+        if self._manager is None or self._saving is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._unwritten(error) from error
+        self._whole.add(self._saving)
+        self._saving = None
+
+    def close(self) -> None:
+        """Wait for the save in progress and release the threads.
+
+        Raises:
+          CheckpointError: It could not be written.
+        """
+        self.wait()
+        if self._manager is not None:
+            manager, self._manager = self._manager, None
+            manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether all processes should save at this step, because one of them is to be stopped.
+
+        To be called at every step by every process. Without `jax.distributed` it is False.
+        """
+        return ocp.utils.reached_preemption(step)
+
+    def _unwritten(self, error: Exception) -> CheckpointError:
+        # Orbax would raise the same again at every later call: the next save starts anew.
+        self._manager, step, self._saving = None, self._saving, None
+        return CheckpointError(
+            f"the checkpoint of step {step} could not be written to {self.directory}: "
+            f"{_first_line(error)}"
+        )
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is not None:
+            return self._manager
+        # Orbax reads the metrics of every step when it starts, and fails on damaged ones.
+        _on_first_process(self._set_aside_all_damaged)
+        policies: list[Any] = [ocp.checkpoint_managers.LatestN(self._keep_latest)]
+        if self._metric is not None:
+            policies.append(
+                ocp.checkpoint_managers.BestN(
+                    get_metric_fn=self._score,
+                    n=self._keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"checkpoints cannot be kept in {self.directory}: {_first_line(error)}"
+            ) from error
+        options = ocp.CheckpointManagerOptions(
+            best_fn=self._score,  # has the metrics stored
+            preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=True,  # left by an interrupted save
+            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._list_files),
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        return self._manager
+
+    def _list_files(self) -> None:
+        """Write the list of files: orbax calls this when all are there, before the renaming."""
+        if jax.process_index() != 0:
+            return
+        (folder,) = (
+            p
+            for p in self.directory.iterdir()
+            if p.name == str(self._saving) or p.name.startswith(f"{self._saving}.orbax")
+        )
+        filelist.write(folder, leave_out=_REWRITTEN)
+
+    # Restoring
+
+    def restore(
+        self, template: Any, step: int | None = None, *, partial: bool = False
+    ) -> tuple[Any, int] | None:
+        """Read a state: the newest step that is whole, or the given one.
+
+        A step whose files are missing, truncated or altered is set aside: renamed to
+        `damaged-<step>`, with a message, and the next older one is used. A read-only instance
+        leaves it where it is.
+
+        Args:
+          template: A pytree of arrays or `jax.ShapeDtypeStruct`s with the structure, shapes,
+            dtypes and shardings wanted. The devices need not be those of the saving.
+          step: The step to read; it has no substitute.
+          partial: Whether the checkpoint may have leaves that the template lacks.
+
+        Returns:
+          (state, step), or None if nothing was ever saved here.
+
+        Raises:
+          CheckpointError: No step is whole; the given step is absent or damaged; or the saved
+            state is of another structure, with the differing leaves named. No file is changed
+            then, except that damaged steps have been set aside.
+        """
+        self.wait()
+        chosen = _on_first_process(lambda: self._choose(step))
+        if chosen is None:
+            return None
+        folder = self.directory / str(chosen) / _ITEM
+        reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+        try:
+            wanted = named(template)
+            stored = named(reader.metadata(folder).item_metadata.tree)
+            _refuse(folder.parent, differences(stored, wanted, partial=partial))
+            read = {p: abstract(leaf) for p, leaf in wanted.items() if math.prod(leaf.shape)}
+            tree = traverse_util.unflatten_dict(read)
+            restored = reader.restore(
+                folder,
+                args=ocp.args.PyTreeRestore(
+                    tree,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(tree),
+                    partial_restore=True,
+                ),
+            )
+        finally:
+            reader.close()
+        found = traverse_util.flatten_dict(restored)
+        leaves = [found[path] if path in found else zeros(leaf) for path, leaf in wanted.items()]
+        return jax.tree.unflatten(jax.tree.structure(template), leaves), chosen
+
+    def _choose(self, step: int | None) -> int | None:
+        """Return the step to restore; on the first process alone."""
+        steps = self.all_steps()
+        if step is not None:
+            if step not in steps:
+                raise CheckpointError(
+                    f"there is no checkpoint of step {step} in {self.directory}; "
+                    f"there are: {', '.join(map(str, steps)) or 'none'}."
+                )
+            if damage := self._damage(step):
+                raise CheckpointError(
+                    f"the checkpoint {self.directory / str(step)} is damaged: {damage}."
+                )
+            return step
+        for candidate in reversed(steps):
+            damage = self._damage(candidate)
+            if damage is None:
+                return candidate
+            self._set_aside(candidate, damage)
+        aside = sorted(p.name for p in self.directory.glob("damaged-*"))
+        if self._read_only:
+            aside += map(str, steps)
+        if not aside:
+            return None
+        raise CheckpointError(
+            f"no checkpoint in {self.directory} is whole; the damaged ones are "
+            f"{', '.join(aside)}. To start over, delete them or choose another run directory."
+        )
+
+    def _damage(self, step: int) -> str | None:
+        """Return what is wrong with the files of a step, or None."""
+        if step in self._whole:
+            return None
+        try:
+            found = filelist.damage(self.directory / str(step))
+        except PermissionError as error:
+            raise CheckpointError(f"a checkpoint cannot be read: {error}") from error
+        if found is None:
+            self._whole.add(step)
+        return found
+
+    def _set_aside_all_damaged(self) -> None:
+        for step in self.all_steps():
+            if damage := self._damage(step):
+                self._set_aside(step, damage)
+
+    def _set_aside(self, step: int, damage: str) -> None:
+        folder = self.directory / str(step)
+        if self._read_only:
+            self._report(f"The checkpoint {folder} is damaged ({damage}) and is passed over.")
+            return
+        aside, number = self.directory / f"damaged-{step}", 1
+        while aside.exists():
+            number += 1
+            aside = self.directory / f"damaged-{step}-{number}"
+        folder.rename(aside)
+        self._report(f"The checkpoint {folder} is damaged ({damage}) and was set aside as {aside}.")
+
+
+def _refuse(folder: Path, lines: list[str]) -> None:
+    if not lines:
+        return
+    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    raise CheckpointError(
+        f"the checkpoint {folder} holds another model or optimizer state than this one. "
+        "Nothing was changed. The differences:\n  " + "\n  ".join(lines[:_SHOWN] + more)
+    )
+
+
+def _on_first_process(function: Callable[[], int | None]) -> int | None:
+    """Return what `function` gives on the first process, on all of them."""
+    if jax.process_count() == 1:
+        return function()
+    value, error = -1, None
+    if jax.process_index() == 0:
+        try:
+            result = function()
+            value = -1 if result is None else result
+        except CheckpointError as caught:
+            value, error = -2, caught
+    value = int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    if error is not None:
+        raise error
+    if value == -2:
+        raise CheckpointError("the first process found no checkpoint to use; see its message.")
+    return None if value == -1 else value
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,67 @@
+"""The leaves of a state by their names, which is how a checkpoint knows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+Name = tuple[str, ...]
+
+
+def named(tree: Any) -> dict[Name, Any]:
+    """Return {path: leaf}; attributes, keys and positions along a path are all text."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
+        for path, leaf in flat
+    }
+
+
+def differences(
+    stored: Mapping[Name, Any], wanted: Mapping[Name, Any], *, partial: bool = False
+) -> list[str]:
+    """Return a line for each leaf whose presence, shape or dtype differs.
+
+    Args:
+      stored: {path: anything with shape and dtype} of a checkpoint. Leaves without elements are
+        never stored.
+      wanted: The same of a template.
+      partial: Whether the checkpoint may have leaves that the template lacks.
+    """
+    lines = []
+    for path in sorted(stored.keys() | wanted.keys()):
+        name = "/".join(path)
+        if path not in wanted:
+            if not partial:
+                lines.append(f"{name}: only in the checkpoint")
+            continue
+        new = wanted[path]
+        if path not in stored:
+            if math.prod(new.shape):
+                lines.append(f"{name}: not in the checkpoint")
+            continue
+        old = stored[path]
+        if tuple(old.shape) != tuple(new.shape):
+            lines.append(
+                f"{name}: shape {tuple(old.shape)} in the checkpoint, {tuple(new.shape)} wanted"
+            )
+        elif np.dtype(old.dtype) != np.dtype(new.dtype):
+            lines.append(f"{name}: {old.dtype} in the checkpoint, {new.dtype} wanted")
+    return lines
+
+
+def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Return shape, dtype and sharding of a leaf; without a sharding, the first device's."""
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def zeros(leaf: Any) -> jax.Array:
+    """Return an array of zeros like a leaf."""
+    return jax.device_put(np.zeros(leaf.shape, leaf.dtype), abstract(leaf).sharding)
