@@ -1,0 +1,225 @@
+"""The directory of a run, which says everything about it.
+
+config.json       the config as given (`raw`) and the values derived from it (`resolved`)
+environment.json  versions, machine, devices, commit, command line; environment-2.json and so on
+                  for every later start
+metrics.jsonl     all scalars, one evaluation or logging interval a line
+events.*          the same for TensorBoard
+checkpoints/      the states to resume from
+summary.json      the results of the finished run
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from ml_collections import ConfigDict
+
+from branchnets.engine.errors import RunDirError
+from branchnets.engine.resolve import diff, from_plain, plain
+
+_LOCK = ".lock"
+
+
+class RunDir:
+    """A run directory; nothing is written until `start`.
+
+    Args:
+      path: The directory, on a mounted file system; several processes share it.
+      write: Whether this process writes. On several processes the first one alone does.
+
+    Raises:
+      RunDirError: The path is a file, or a URL.
+    """
+
+    def __init__(self, path: str | Path, *, write: bool = True):
+        if "://" in str(path):
+            raise RunDirError(
+                f"the run directory {path} is a URL; mount the bucket (gcsfuse, for example) and "
+                "give its path."
+            )
+        self.path = Path(path).expanduser().absolute()
+        self.write = write
+        self._lock: IO[str] | None = None
+        try:
+            taken = self.path.exists() and not self.path.is_dir()
+            (self.path / "config.json").exists()
+        except OSError as error:  # not allowed to look
+            raise RunDirError(
+                f"the run directory {self.path} cannot be read: {error.strerror}. Choose another "
+                "--workdir."
+            ) from error
+        if taken:
+            raise RunDirError(f"the run directory {self.path} is a file; choose another --workdir.")
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "config.json").exists()
+
+    def config(self) -> ConfigDict:
+        """Return the config of the run that is here, ready for overrides.
+
+        Raises:
+          RunDirError: There is no run here, or its config cannot be read.
+        """
+        return from_plain(self._saved())
+
+    def _saved(self) -> dict[str, Any]:
+        file = self.path / "config.json"
+        try:
+            return json.loads(file.read_text())["raw"]
+        except (FileNotFoundError, NotADirectoryError):
+            raise RunDirError(
+                f"{self.path} is no run directory: it has no config.json. Train there first, or "
+                "choose another --workdir."
+            ) from None
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise RunDirError(f"{file} cannot be read: {error}") from error
+
+    def start(
+        self,
+        config: ConfigDict,
+        resolved: Mapping[str, Any],
+        environment: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Create the run, or take up the one that is here; hold it until `close`.
+
+        Args:
+          config: The config as given.
+          resolved: The values derived from it.
+          environment: What `describe` of `branchnets.engine.environment` returns.
+
+        Returns:
+          True if there was a run already, with the same config.
+
+        Raises:
+          RunDirError: The run here has another config, another process holds it, or the
+            directory cannot be written. Nothing in it was changed.
+        """
+        if self.exists:
+            self._refuse_other(config)
+        if not self.write:
+            return self.exists
+        if not self.exists and self.path.is_dir():
+            found = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
+            if found:
+                raise RunDirError(
+                    f"{self.path} is not empty and holds no run: {', '.join(found[:5])}. "
+                    "Choose another --workdir."
+                )
+        self._take()
+        try:
+            resumed = self.exists  # asked again: only now is it certain that we are alone
+            if resumed:
+                self._refuse_other(config)
+            else:
+                document = {"raw": plain(config), "resolved": dict(resolved)}
+                self.write_json("config.json", document)
+            if environment is not None:
+                self.write_json(self._environment_name(), environment)
+        except BaseException:
+            self.close()
+            raise
+        return resumed
+
+    def _refuse_other(self, config: ConfigDict) -> None:
+        changed = diff(self._saved(), config)
+        if changed:
+            raise RunDirError(
+                f"{self.path} holds a run with another config:\n  "
+                + "\n  ".join(changed)
+                + "\nNothing was changed. Give that config to resume the run, --mode=eval to "
+                "evaluate it, or a new --workdir to train with this one."
+            )
+
+    def _take(self) -> None:
+        file = self.path / _LOCK
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = file.open("a+")
+        except OSError as error:
+            raise RunDirError(
+                f"the run directory {self.path} cannot be written: {error.strerror}. Choose "
+                "another --workdir."
+            ) from error
+        try:
+            # The lock belongs to the open file: it ends with the process, however that ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "another process"
+            lock.close()
+            raise RunDirError(
+                f"{self.path} is in use by {holder}. Wait for it, or choose another --workdir."
+            ) from None
+        except OSError:
+            pass  # a file system without locks; one process a directory is then up to the user
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        self._lock = lock
+
+    def _environment_name(self) -> str:
+        number, name = 1, "environment.json"
+        while (self.path / name).exists():
+            number += 1
+            name = f"environment-{number}.json"
+        return name
+
+    def write_json(self, name: str, document: Mapping[str, Any]) -> Path:
+        """Write a JSON file whole or not at all, with sorted keys; return its path.
+
+        Raises:
+          RunDirError: It cannot be written.
+        """
+        file = self.path / name
+        if self.write:
+            text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+            try:
+                replace(file, text)
+            except OSError as error:
+                raise RunDirError(f"{file} cannot be written: {error.strerror}.") from error
+        return file
+
+    def close(self) -> None:
+        """Let others use the directory."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def replace(file: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, finds the old contents or the new ones."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=file.parent, prefix=f".{file.name}.", delete=False
+    ) as stream:
+        try:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(stream.name, 0o666 & ~umask)  # the temporary file is private
+            os.replace(stream.name, file)
+        except BaseException:
+            Path(stream.name).unlink(missing_ok=True)
+            raise
