@@ -138,7 +138,7 @@ class Checkpoints:
         Args:
           step: Updates done so far.
           state: A pytree of arrays. What is stored is its leaves by their paths, not its classes.
-          metrics: Scalars of an evaluation at this step.
+          metrics: What an evaluation at this step gave; arrays among them are left out.
 
         Returns:
           False if the step was there already, and nothing was written.
@@ -162,11 +162,7 @@ class Checkpoints:
             manager.save(
                 step,
                 args=ocp.args.PyTreeSave(traverse_util.unflatten_dict(leaves)),
-                metrics=(
-                    None
-                    if metrics is None
-                    else {name: float(value) for name, value in metrics.items()}
-                ),
+                metrics=None if metrics is None else _scalars(metrics),
                 force=True,
             )
         except Exception as error:
@@ -370,6 +366,10 @@ class Checkpoints:
             aside = self.directory / f"damaged-{step}-{number}"
         folder.rename(aside)
         self._report(f"The checkpoint {folder} is damaged ({damage}) and was set aside as {aside}.")
+
+
+def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
 
 
 def _refuse(folder: Path, lines: list[str]) -> None:

@@ -130,8 +130,9 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     Raises:
       ConfigError: An unknown argument, one given twice, or a value of the wrong type.
 
-    >>> parse_arg("smoke,seed=3", smoke=False, seed=0, rate=0.1).to_dict()
-    {'smoke': True, 'seed': 3, 'rate': 0.1}
+    >>> args = parse_arg("smoke,seed=3", smoke=False, seed=0, rate=0.1)
+    >>> args.smoke, args.seed, args.rate
+    (True, 3, 0.1)
     """
     values = dict(defaults)
     seen = set()

@@ -96,7 +96,7 @@ def test_nothing_saved_is_no_error(opened, tmp_path):
 def test_a_state_comes_back_bit_for_bit(opened, asynchronous):
     checkpoints = opened(asynchronous=asynchronous)
     state = make_state(3)
-    assert checkpoints.save(3, state, {"accuracy": np.float32(0.5)})
+    assert checkpoints.save(3, state, {"accuracy": np.float32(0.5), "by_class": np.ones(3)})
     abstract = jax.eval_shape(lambda: state)
     for reader in (checkpoints, opened(), opened(read_only=True)):
         for template in (state, abstract):
