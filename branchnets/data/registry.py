@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from branchnets.data import digits, fake
+from branchnets.data import cifar, digits, fake
 from branchnets.data.base import Dataset, DataSpec, field, prepare, reshaped
 
 
@@ -26,6 +27,8 @@ class Source:
 
 DATASETS: dict[str, Source] = {
     "digits": Source(digits.read, digits.spec),
+    "cifar10": Source(partial(cifar.read, "cifar10"), partial(cifar.spec, "cifar10")),
+    "cifar100": Source(partial(cifar.read, "cifar100"), partial(cifar.spec, "cifar100")),
     "fake": Source(fake.read, fake.spec),
 }
 
