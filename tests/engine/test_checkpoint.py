@@ -281,7 +281,7 @@ def test_remarks_of_orbax_may_be_lost_without_harm(two_steps, tmp_path):
     for name in ("_CHECKPOINT_METADATA", "commit_success.txt"):
         directory = tmp_path / name
         shutil.copytree(two_steps, directory)
-        (directory / "2" / name).unlink()
+        (directory / "2" / name).unlink(missing_ok=True)  # not every orbax writes both
         assert_same(Checkpoints(directory).restore(make_state())[0], make_state(2))
 
 
