@@ -47,3 +47,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean {close[0]!r}?"
     return f"Known: {', '.join(known)}." if known else "There are none."
+
+
+class TrainingError(UserError):
+    """A run that cannot go on; what was saved before is whole."""

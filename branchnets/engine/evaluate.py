@@ -24,7 +24,9 @@ class Evaluator:
 
     def __init__(self, family: Family, seed: int) -> None:
         self._seed = seed
-        self._modes = {name: self._compile(name, mode) for name, mode in family.eval_modes().items()}
+        self._modes = {
+            name: self._compile(name, mode) for name, mode in family.eval_modes().items()
+        }
 
     def _compile(self, name: str, mode: EvalMode) -> Any:
         def add(variables: PyTree, extra: PyTree, batch: PyTree, index: Any, total: PyTree) -> Any:

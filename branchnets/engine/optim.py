@@ -18,7 +18,7 @@ def schedule(config: Any, resolved: Resolved) -> optax.Schedule:
 
     ``"cosine"`` falls from the peak to ``final_learning_rate`` over the steps after the warm-up;
     ``"step"`` multiplies by ``factor`` at every milestone; ``"constant"`` stays.  The warm-up is
-    linear from 0.  With ``update="epoch"`` the rate is that of the epoch's first step during the
+    linear from 0.  With ``update_every="epoch"`` the rate is that of the epoch's first step during the
     whole epoch; the warm-up always moves every step.
     """
     settings, peak = config.schedule, resolved.learning_rate
@@ -26,7 +26,7 @@ def schedule(config: Any, resolved: Resolved) -> optax.Schedule:
     if settings.name == "cosine":
         final = settings.final_learning_rate
         # Per epoch, the last epoch's first step is where the rate is read last: it ends there.
-        per_epoch = settings.update == "epoch"
+        per_epoch = settings.update_every == "epoch"
         span = total - warmup - (resolved.steps_per_epoch if per_epoch else 0)
         main = optax.cosine_decay_schedule(peak, max(span, 1), alpha=final / peak)
     elif settings.name == "step":
@@ -38,7 +38,7 @@ def schedule(config: Any, resolved: Resolved) -> optax.Schedule:
 
     def rate(step: jax.Array) -> jax.Array:
         read_at = step
-        if settings.update == "epoch":
+        if settings.update_every == "epoch":
             read_at = step // resolved.steps_per_epoch * resolved.steps_per_epoch
         value = main(jnp.maximum(read_at - warmup, 0))
         if warmup:
@@ -67,9 +67,7 @@ def optimizer(config: Any, rate: optax.Schedule) -> optax.GradientTransformation
     if settings.weight_decay:
         mask = decay_mask(tuple(settings.weight_decay_exclude))
         chain.append(optax.add_decayed_weights(settings.weight_decay, mask))
-    chain.append(
-        optax.sgd(rate, momentum=settings.momentum or None, nesterov=settings.nesterov)
-    )
+    chain.append(optax.sgd(rate, momentum=settings.momentum or None, nesterov=settings.nesterov))
     return optax.chain(*chain)
 
 
@@ -84,7 +82,7 @@ def decay_mask(exclude: tuple[str, ...]) -> Any:
         patterns = [re.compile(pattern) for pattern in exclude]
     except re.error as error:
         raise ConfigError(
-            f"optimizer.weight_decay_exclude: {error.pattern!r} is not a regular expression: {error}"
+            f"optimizer.weight_decay_exclude: {error.pattern!r} is no regular expression: {error}"
         ) from error
 
     def mask(params: Any) -> Any:

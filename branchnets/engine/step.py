@@ -149,9 +149,7 @@ def _update(
     return family.after_update(updated, result.aux, context)
 
 
-def _keep_finite(
-    old: TrainState, new: TrainState, result: _Result
-) -> tuple[TrainState, Tally]:
+def _keep_finite(old: TrainState, new: TrainState, result: _Result) -> tuple[TrainState, Tally]:
     """The new state if its update is finite, else the old one; and the step's tally."""
     bad = {name: ~jnp.isfinite(value) for name, value in result.terms.items()}
     bad["gradient"] = ~jnp.isfinite(optax.global_norm(result.gradients))
@@ -192,15 +190,17 @@ def empty_tally(like: Tally) -> Tally:
 
 def compile_step(
     step_fn: Callable[[TrainState, PyTree], tuple[TrainState, Tally]], mesh: Mesh
-) -> Callable[[TrainState, PyTree, Tally], tuple[TrainState, Tally]]:
-    """Jits a step for a mesh: (state, arrays, running tally) -> (state, running tally).
+) -> Callable[[TrainState, PyTree, Tally], tuple[TrainState, Tally, jax.Array]]:
+    """Jits a step for a mesh: (state, arrays, running tally) -> (state, running tally, step).
 
-    State and tally are donated: their old buffers are gone after the call.
+    State and tally are donated: their old buffers are gone after the call.  The step count is
+    given once more, so that the host can wait for a step without holding on to the state.
     """
 
-    def run(state: TrainState, arrays: PyTree, tally: Tally) -> tuple[TrainState, Tally]:
+    def run(state: TrainState, arrays: PyTree, tally: Tally) -> tuple[TrainState, Tally, jax.Array]:
         state, step = step_fn(state, arrays)
-        return state, add_tallies(tally, step)
+        # A copy: an output that is the same value as another may share its (donated) buffer.
+        return state, add_tallies(tally, step), state.step + 0
 
     copy = meshes.replicated(mesh)
-    return jax.jit(run, donate_argnums=(0, 2), out_shardings=(copy, copy))
+    return jax.jit(run, donate_argnums=(0, 2), out_shardings=(copy, copy, copy))

@@ -218,9 +218,11 @@ def _dot(x: Array, kernel: Array, *, spatial: _Spatial, groups: int) -> Array:
         )
     if stride > 1:
         x = x[:, ::stride, ::stride]
-    if groups == 1:
-        return jnp.einsum("bhwi,io->bhwo", x, kernel[0, 0])
     b, h, w, c = x.shape
+    if groups == 1:
+        # A matrix product of exactly two axes each: XLA for CPU transposes the operands of a
+        # contraction over several axes, which costs as much as the kernel's gradient itself.
+        return (x.reshape(b * h * w, c) @ kernel[0, 0]).reshape(b, h, w, -1)
     y = jnp.einsum(
         "bhwgi,igo->bhwgo",
         x.reshape(b, h, w, groups, c // groups),

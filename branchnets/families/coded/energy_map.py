@@ -19,7 +19,7 @@ def render_energy_map(
     """Draws which branches work for which class, beside the code that asked for it.
 
     Args:
-      energies: mean energies after normalisation, [K, N].
+      energies: mean energies after normalisation, [K, N]; nan for a class without examples.
       scheme: the block's coding scheme.
       class_names: K names; indices where there are none.
       block: shown in the title.
@@ -30,7 +30,7 @@ def render_energy_map(
     shown = min(classes, max_classes)
     wide = max(len(name) for name in names[:shown])
     # An active branch is asked for an energy of N / N_act (Eq. 5): that is full shade.
-    level = np.clip(energies * scheme.active / scheme.branches, 0, 1)
+    level = np.clip(np.nan_to_num(energies) * scheme.active / scheme.branches, 0, 1)
     shade = np.rint(level * (len(SHADES) - 1)).astype(int)
     rows = [
         f"Energy of each branch of {block}, by class; beside it, what the code asked for:",

@@ -145,10 +145,12 @@ def energy_on_code(energy_map: Any, codewords: np.ndarray) -> float:
     """Share of a block's energy that is in the branches that the code assigns, mean over classes.
 
     Args:
-      energy_map: mean energies, [K, N].
+      energy_map: mean energies, [K, N]; classes without examples (nan) are left out.
       codewords: [K, N]; N_act / N is what an uncoded network would give.
     """
     energy_map = np.asarray(energy_map, np.float64)
+    seen = np.isfinite(energy_map).all(1)
+    energy_map, codewords = energy_map[seen], codewords[seen]
     shares = (energy_map * codewords).sum(1) / np.maximum(energy_map.sum(1), 1e-12)
     return float(shares.mean())
 

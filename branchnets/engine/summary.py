@@ -1,0 +1,71 @@
+"""How a finished run is summed up: summary.json, and a table on the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from branchnets import counting
+from branchnets.engine import environment, evaluate
+from branchnets.engine.evaluate import Evaluator
+from branchnets.engine.logging import MetricWriter, format_table
+from branchnets.engine.progress import duration
+from branchnets.engine.rundir import RunDir
+from branchnets.engine.setup import Setup
+from branchnets.engine.state import TrainState
+
+
+def summarise(
+    setup: Setup,
+    run_dir: RunDir,
+    writer: MetricWriter,
+    state: TrainState,
+    evaluator: Evaluator,
+    seconds: float,
+) -> dict[str, Any]:
+    """Evaluates the last state on the test split, writes summary.json and prints the table.
+
+    Args:
+      seconds: training time of the whole run.
+    """
+    metrics = evaluator(state.variables, state.extra, setup.evaluation_input("test"))
+    step = int(state.step)
+    writer.write(step, metrics, split="final_test")
+    figures, text = setup.family.summary(metrics)
+    found = counting.describe(setup.family.model, setup.dataset.image_shape)
+    summary = {
+        "model": setup.config.model.name,
+        "dataset": setup.dataset.name,
+        "seed": setup.config.seed,
+        "steps": step,
+        "epochs": setup.config.epochs,
+        "test_accuracy": metrics["accuracy"],
+        "test_examples": len(setup.dataset.split("test")),
+        "test": evaluate.scalars(metrics),
+        **figures,
+        "parameters": found.parameters,
+        "macs": found.macs,
+        "seconds": seconds,
+        "environment": environment.describe(),
+    }
+    run_dir.write_json("summary.json", summary)
+    if run_dir.write:
+        print(render(summary, text, run_dir))
+    return summary
+
+
+def render(summary: dict[str, Any], text: str, run_dir: RunDir) -> str:
+    """The closing table as text."""
+    rows = [
+        ("model", summary["model"]),
+        ("data", f"{summary['dataset']}, {summary['test_examples']:,} test images"),
+        ("test accuracy", f"{summary['test_accuracy']:.2%}"),
+        ("parameters", f"{summary['parameters']:,}"),
+        ("multiply-adds", f"{summary['macs']:,} per image"),
+        ("steps", f"{summary['steps']:,} ({summary['epochs']} epochs)"),
+        ("training time", duration(summary["seconds"])),
+        ("run directory", str(run_dir.path)),
+    ]
+    parts = ["", format_table(rows)]
+    if text:
+        parts += ["", text]
+    return "\n".join(parts)

@@ -1,0 +1,244 @@
+"""The training loop: steps, looks at the metrics, evaluations, checkpoints, and how it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from branchnets.engine import environment, evaluate
+from branchnets.engine import step as steps
+from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.errors import TrainingError
+from branchnets.engine.logging import MetricWriter, read_metrics
+from branchnets.engine.progress import Progress
+from branchnets.engine.rundir import RunDir
+from branchnets.engine.setup import Setup, prepare
+from branchnets.engine.state import TrainState
+from branchnets.engine.stopping import PREEMPTED, StopRequest
+from branchnets.engine.summary import summarise
+from branchnets.families.base import Phase
+
+#: Steps that the host may be ahead of the devices: enough to keep them busy, few enough to stop.
+_AHEAD = 2
+
+
+def train(config: ConfigDict, workdir: str) -> int:
+    """Trains a config in a run directory, or goes on from its newest checkpoint.
+
+    Returns:
+      0 when the run is finished, else the exit status of
+      :mod:`branchnets.engine.stopping`: the state is saved and the run can be resumed.
+
+    Raises:
+      UserError, ValueError: something the user can put right.
+    """
+    first = jax.process_index() == 0
+    run_dir = RunDir(workdir, write=first)
+    setup = prepare(config)
+    with run_dir:
+        run_dir.start(config, setup.resolved.as_dict(), environment.describe())
+        settings = config.checkpoint
+        checkpoints = Checkpoints(
+            run_dir.checkpoints,
+            keep_latest=settings.keep_latest,
+            keep_best=settings.keep_best,
+            best_metric=settings.best_metric,
+        )
+        with checkpoints, StopRequest() as stop:
+            restored = checkpoints.restore(setup.abstract_state())
+            state, done = restored if restored is not None else (setup.init_state(), 0)
+            if done and first:
+                print(f"Resuming {run_dir.path} at step {done}.", file=sys.stderr)
+            loop = Loop(setup, run_dir, checkpoints, stop, state, done)
+            with loop.writer:
+                status = loop.run()
+                if status is None:
+                    summarise(setup, run_dir, loop.writer, loop.state, loop.evaluator, loop.seconds)
+        if status is not None and first:
+            print(
+                f"Stopped at step {loop.done} of {setup.resolved.total_steps}; everything is saved."
+                f" Resume with the same command (--workdir={workdir}).",
+                file=sys.stderr,
+            )
+        return status or 0
+
+
+@dataclasses.dataclass
+class Loop:
+    """One stretch of training, from a state to the end or to a request to stop.
+
+    Attributes:
+      done: steps done.
+    """
+
+    setup: Setup
+    run_dir: RunDir
+    checkpoints: Checkpoints
+    stop: StopRequest
+    state: TrainState
+    done: int
+
+    def __post_init__(self) -> None:
+        setup, resolved = self.setup, self.setup.resolved
+        first = jax.process_index() == 0
+        self.writer = MetricWriter(self.run_dir.path, start_step=self.done, enabled=first)
+        self.progress = Progress(
+            resolved.total_steps, batch_size=setup.config.batch_size, enabled=first
+        )
+        self.evaluator = evaluate.Evaluator(setup.family, setup.config.seed)
+        self._before = _seconds_before(self.run_dir)
+        self._started = time.monotonic()
+        self._saved = self.done if self.done else None
+        self._markers: list[jax.Array] = []
+
+    def run(self) -> int | None:
+        """Trains; None at the end of the run, else the status to stop with."""
+        try:
+            begin = 0
+            for phase in self.setup.family.phases(self.setup.resolved.total_steps):
+                end = begin + phase.steps
+                if self.done < end:
+                    if self.done == begin:
+                        self.state = self.setup.family.enter_phase(self.state, phase)
+                    status = self._run_phase(phase, end)
+                    if status is not None:
+                        return status
+                begin = end
+            return None
+        finally:
+            self.progress.close()
+
+    def _run_phase(self, phase: Phase, end: int) -> int | None:
+        setup = self.setup
+        step_fn = steps.make_step(
+            setup.family,
+            setup.optimizers,
+            setup.inputs.batch,
+            phase,
+            seed=setup.config.seed,
+            accumulate=setup.config.optimizer.accumulate_steps,
+            mesh=setup.mesh,
+        )
+        compiled = steps.compile_step(step_fn, setup.mesh)
+        tally_shape = jax.eval_shape(step_fn, self.state, setup.inputs.arrays(self.done))[1]
+        self._tally = steps.empty_tally(tally_shape)
+        while self.done < end:
+            arrays = setup.inputs.arrays(self.done)
+            self.state, self._tally, marker = compiled(self.state, arrays, self._tally)
+            self.done += 1
+            self._wait(marker)
+            self._after_step()
+            if self.stop.status is not None or self.checkpoints.reached_preemption(self.done):
+                self._look()
+                self._save(None)
+                return self.stop.status or PREEMPTED
+        return None
+
+    def _wait(self, marker: jax.Array) -> None:
+        # Without this the host runs far ahead, and Ctrl-C would wait for all that is queued.
+        self._markers.append(marker)
+        if len(self._markers) > _AHEAD or self.done == 1:
+            jax.block_until_ready(self._markers.pop(0))
+
+    def _after_step(self) -> None:
+        resolved = self.setup.resolved
+        last = self.done == resolved.total_steps
+        evaluate_now = last or self.done % resolved.eval_every_steps == 0
+        save_now = last or self.done % resolved.checkpoint_every_steps == 0
+        if evaluate_now or save_now or self.done % resolved.log_every_steps == 0:
+            self._look()
+        metrics = self._evaluate() if evaluate_now else None
+        if save_now:
+            self._save(metrics)
+
+    def _look(self) -> None:
+        """Reads the interval's tally, writes it, and stops the run if an update was not finite."""
+        tally = jax.device_get(self._tally)
+        if not tally.steps:
+            return
+        if tally.first_bad_step >= 0:
+            terms = [name for name, bad in tally.bad.items() if bad]
+            raise TrainingError(
+                f"the update of step {int(tally.first_bad_step)} was not finite "
+                f"({', '.join(terms)}). It was discarded, and nothing after it was saved; the "
+                f"newest checkpoint is of step {self._saved or 'none'}. A lower "
+                "--config.optimizer.learning_rate, a longer schedule.warmup_epochs or "
+                "optimizer.grad_clip often helps; these want a new --workdir."
+            )
+        self._tally = steps.empty_tally(self._tally)
+        metrics = {name: evaluate.mean(*pair) for name, pair in tally.metrics.items()}
+        metrics["learning_rate"] = float(self.setup.rate(jnp.asarray(self.done - 1)))
+        self.progress.update(self.done, loss=metrics["loss"], accuracy=metrics["accuracy"])
+        if rate := self.progress.examples_per_second:
+            metrics["examples_per_second"] = rate
+        metrics["seconds"] = self.seconds
+        self.writer.write(self.done, metrics, split="train", epoch=self._epoch)
+
+    @property
+    def seconds(self) -> float:
+        """Training time of the run in seconds, that before an interruption included."""
+        return round(self._before + time.monotonic() - self._started, 1)
+
+    @property
+    def _epoch(self) -> float:
+        return self.done / self.setup.resolved.steps_per_epoch
+
+    def _evaluate(self) -> dict[str, float]:
+        split = self.setup.validation_split()
+        with self.progress.pause():
+            metrics = self.evaluator(
+                self.state.variables, self.state.extra, self.setup.evaluation_input(split)
+            )
+        self.writer.write(self.done, metrics, split=split, epoch=self._epoch)
+        found = evaluate.scalars(metrics)
+        self.progress.message(
+            f"step {self.done} · {split} accuracy {found['accuracy']:.2%}, "
+            f"cross-entropy {found['cross_entropy']:.4g}"
+        )
+        return found
+
+    def _save(self, metrics: dict[str, float] | None) -> None:
+        if self._saved == self.done:
+            return
+        with self.progress.pause():
+            self.checkpoints.save(self.done, self.state, metrics)
+        self._saved = self.done
+
+
+def _seconds_before(run_dir: RunDir) -> float:
+    """The training time that the metrics of an interrupted run tell of."""
+    file = run_dir.path / "metrics.jsonl"
+    lines = read_metrics(file) if file.exists() else []
+    return max((line.get("seconds", 0.0) for line in lines), default=0.0)
+
+
+def run_eval(run_dir: RunDir, config: ConfigDict) -> dict[str, Any]:
+    """Evaluates the newest checkpoint of a run; writes nothing.
+
+    Args:
+      run_dir: of the run.
+      config: its config, with overrides such as another data set.
+
+    Returns:
+      Metrics on the test split.
+    """
+    setup, state, _ = restore_run(run_dir, config)
+    evaluator = evaluate.Evaluator(setup.family, config.seed)
+    split = config.eval.split or "test"
+    return evaluator(state.variables, state.extra, setup.evaluation_input(split))
+
+
+def restore_run(run_dir: RunDir, config: ConfigDict) -> tuple[Setup, TrainState, int]:
+    """(setup, state, step) of a run's newest checkpoint; nothing is written or renamed."""
+    setup = prepare(config)
+    with Checkpoints(run_dir.checkpoints, read_only=True) as checkpoints:
+        restored = checkpoints.restore(setup.abstract_state())
+    if restored is None:
+        raise TrainingError(f"{run_dir.path} has no checkpoint yet; train there first.")
+    return setup, *restored

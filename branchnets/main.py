@@ -1,0 +1,80 @@
+"""Trains or evaluates a config.
+
+python -m branchnets.main --config=configs/coded_digits.py --workdir=runs/coded_digits
+python -m branchnets.main --mode=eval --workdir=runs/coded_digits
+
+Any field of the config is set by --config.section.field=value; arguments of a config file follow
+its name: --config=configs/coded_digits.py:smoke,seed=3.  --mode=eval reads the config of the run
+directory; a field given beside it, such as another data set, holds for the evaluation alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+
+def _flags() -> flags.FlagValues:
+    own = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "Run directory.", flag_values=own)
+    flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.", flag_values=own)
+    flags.DEFINE_string(
+        "config", None, "Config file, with arguments after a colon.", flag_values=own
+    )
+    return own
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    from branchnets.engine import config as configs
+    from branchnets.engine.errors import UserError
+
+    own = _flags()
+    try:
+        command = configs.parse_command_line(list(argv or sys.argv), own, usage=__doc__ or "")
+        if not own.workdir:
+            raise configs.ConfigError("no run directory given: --workdir=runs/NAME")
+        return _evaluate(command, own) if own.mode == "eval" else _train(command, own)
+    except (UserError, ValueError, TypeError) as error:
+        if not isinstance(error, UserError) and not _is_for_the_user(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether an error comes from our own checks, and not from the depths of a library."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
+        "branchnets."
+    )
+
+
+def _train(command, own: flags.FlagValues) -> int:
+    from branchnets.engine.train import train
+
+    return train(command.load(), own.workdir)
+
+
+def _evaluate(command, own: flags.FlagValues) -> int:
+    from branchnets.engine import config as configs
+    from branchnets.engine.evaluate import scalars
+    from branchnets.engine.logging import format_table
+    from branchnets.engine.rundir import RunDir
+    from branchnets.engine.train import run_eval
+
+    run_dir = RunDir(own.workdir, write=False)
+    if command.config is not None:
+        raise configs.ConfigError("--mode=eval takes the config of the run; leave --config out.")
+    config = configs.apply_overrides(run_dir.config(), command.overrides)
+    metrics = run_eval(run_dir, config)
+    print(format_table(sorted(scalars(metrics).items()), (config.data.name, "value")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
