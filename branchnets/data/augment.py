@@ -57,8 +57,8 @@ class Augment:
 
 def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
     """(x / 255 - mean) / std by channel: [B, H, W, C] pixels 0..255 -> float32."""
-    mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
-    return (images.astype(jnp.float32) / 255.0 - mean) / std
+    centre, spread = (jnp.asarray(value, jnp.float32) for value in (mean, std))
+    return (images.astype(jnp.float32) / 255.0 - centre) / spread
 
 
 def pad_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:

@@ -57,9 +57,9 @@ class Tables(NamedTuple):
       factor: float32 [16, 2], the blend factor as a sum of two numbers of few bits.
     """
 
-    matrix: np.ndarray
-    lut: np.ndarray
-    factor: np.ndarray
+    matrix: np.ndarray | jax.Array
+    lut: np.ndarray | jax.Array
+    factor: np.ndarray | jax.Array
 
 
 def magnitude_tables(magnitude: float, height: int, width: int) -> Tables:

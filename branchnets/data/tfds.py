@@ -219,8 +219,9 @@ class _ArrayRecordFile:
 class TfdsSource:
     """Random access to the examples of one split: `len(source)`, `source[i] -> dict`.
 
-    The order is that of `tfds.load(..., shuffle_files=False)`, for both formats. An image is a
-    uint8 array [H, W, C], a class label an int, a text a str; any other feature the list of
+    The order is that of tfds: of `tfds.load(..., shuffle_files=False)` for TFRecord, and of
+    `tfds.data_source` (shard after shard) for array_record, which tfds.load cannot read. An image
+    is a uint8 array [H, W, C], a class label an int, a text a str; any other feature the list of
     bytes, ints or floats that the record holds.
 
     Args:
@@ -257,7 +258,8 @@ class TfdsSource:
                     "it is truncated or of another version. Copy or prepare it again."
                 )
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
-        self._order = interleave_order(lengths, cycle=1 if self.info.ordered else 16)
+        in_turn = self.info.file_format == "tfrecord" and not self.info.ordered
+        self._order = interleave_order(lengths, cycle=16 if in_turn else 1)
 
     def _open(self, path: Path) -> Any:
         if not path.exists():
@@ -285,7 +287,7 @@ def _decode(values: list[Any], spec: dict[str, Any]) -> Any:
 
 
 def _decode_image(data: bytes, spec: dict[str, Any]) -> np.ndarray:
-    image = Image.open(io.BytesIO(data))
+    image: Image.Image = Image.open(io.BytesIO(data))
     channels = int(spec["image"]["shape"]["dimensions"][-1])
     if channels in _MODES and image.mode != _MODES[channels]:
         image = image.convert(_MODES[channels])
@@ -303,7 +305,7 @@ _DECODERS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
 def read_split(
     directory: str | os.PathLike[str], split: str, image: str = "image", label: str = "label"
 ) -> Split:
-    """Decode a whole split of equal-sized images into memory, in the order of tfds.load.
+    """Decode a whole split of equal-sized images into memory, in the order of TfdsSource.
 
     CIFAR-10 takes ten seconds of PNG decoding, so the arrays are kept in the cache directory.
     """

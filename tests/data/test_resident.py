@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import functools
+import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
+from branchnets import data
 from branchnets.data import Augment, Dataset, EvalInput, ResidentInput, Split
 
 
@@ -146,3 +149,29 @@ def test_batch_must_divide_over_the_mesh():
         check_batch_size(10, FourDevices())
     with pytest.raises(ValueError, match="eval.batch_size=3 .* 4 or 8 would"):
         check_batch_size(3, FourDevices(), "eval.batch_size")
+
+
+def test_eight_devices_give_the_batches_of_one_without_communication():
+    if len(jax.devices()) < 8:
+        pytest.skip("needs eight devices (tests/conftest.py simulates them on CPU)")
+    dataset = data.load(SimpleNamespace(name="fake", fake_size=150, image_size=16))
+    mesh = Mesh(np.array(jax.devices()[:8]), ("data",))
+    augment = {
+        "crop_padding": 2,
+        "flip": True,
+        "randaugment_layers": 2,
+        "randaugment_magnitude": 7.0,
+    }
+    one, eight = (resident(dataset, 32, mesh=m, **augment) for m in (None, mesh))
+    for step in (0, 5):
+        a, b = draw(one, step, step), draw(eight, step, step)
+        assert b["image"].sharding.spec == PartitionSpec("data")
+        np.testing.assert_array_equal(a["image"], b["image"])
+        np.testing.assert_array_equal(a["label"], b["label"])
+    arguments = eight.arrays(0), np.int32(0), jax.random.key(0)
+    compiled = jitted(eight).lower(*arguments).compile().as_text()
+    assert not re.findall(r"all-reduce|all-gather|all-to-all|collective-permute", compiled)
+    test = dataset.split("test")
+    for a, b in zip(*(EvalInput(test, dataset, 16, m) for m in (None, mesh)), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+        assert b["mask"].sharding.spec == PartitionSpec("data")
