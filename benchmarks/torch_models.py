@@ -7,6 +7,7 @@ branch outputs, N x C x H x W for each example, as the equations are written.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class Shape:
     drop_rate: float = 0.1
 
 
-def _pair(plain: str, coded: str, active: tuple[int, ...], **fields) -> dict[str, Shape]:
+def _pair(plain: str, coded: str, active: tuple[int, ...], **fields: Any) -> dict[str, Shape]:
     whole = (fields["branches"],) * len(active)
     return {
         plain: Shape(active=whole, head_bias=fields["imagenet"], **fields),

@@ -89,7 +89,8 @@ def compile_model(
     like = jax.eval_shape(one_step, state, arrays)[1]
     tally = jax.device_put(steps.empty_tally(like), copy)
     start = time.perf_counter()
-    compiled = steps.compile_step(one_step, mesh).lower(state, arrays, tally).compile()
+    jitted: Any = steps.compile_step(one_step, mesh)
+    compiled = jitted.lower(state, arrays, tally).compile()
     compile_s = time.perf_counter() - start
     memory = compiled.memory_analysis()
     peak = (
@@ -98,10 +99,12 @@ def compile_model(
         + memory.temp_size_in_bytes
         - memory.alias_size_in_bytes
     )
-    carried = [state, tally]
+    carried = (state, tally)
 
     def run() -> None:
-        carried[:] = jax.block_until_ready(compiled(carried[0], arrays, carried[1]))
+        nonlocal carried
+        state, tally, _ = jax.block_until_ready(compiled(carried[0], arrays, carried[1]))
+        carried = (state, tally)
 
     return Compiled(run, compile_s, peak)
 
