@@ -27,6 +27,7 @@ CORE = [
     "absl-py>=2.1",
     "clu>=0.0.12",
     "flax>=0.12",
+    "google-crc32c>=1.5",
     "jax>=0.10",
     "ml-collections>=1.0",
     "numpy>=2.0",
