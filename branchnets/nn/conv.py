@@ -8,6 +8,7 @@ platform that the program is compiled for (not the one it is traced on) and for 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -42,8 +43,13 @@ def choose_lowering(
         return "dot" if groups == 1 or platform == "cpu" else "grouped"
     if groups == 1 or platform != "cpu":
         return "grouped"
-    # On CPU a dense convolution needs some channels to be efficient.
-    return f"packed:{max(1, min(groups, 16 // in_group))}"
+    # The gradient of the direct form is out of the question on CPU. A dense convolution gets
+    # faster per channel up to some 32 of them, which then outweighs the products with zeros; in
+    # the kernel's gradient it does so earlier. Powers of two keep the channels well aligned.
+    pack = 1
+    while 2 * pack * in_group <= 32 and 2 * pack <= groups:
+        pack *= 2
+    return f"packed:{pack},{pack // 2}" if pack > 1 else "packed:1"
 
 
 def grouped_conv(
@@ -68,8 +74,9 @@ def grouped_conv(
       padding: zeros added on all four sides, None = (k - 1) // 2 of each axis as in PyTorch (for
         a stride above 1, "SAME" would pad differently).
       lowering: None picks one per platform and shape (`choose_lowering`). For tests and
-        benchmarks: "grouped", "dense", "packed:P" (P groups per dense convolution), "dot" (1x1
-        kernels only).
+        benchmarks: "grouped" (the direct form), "dense" (one convolution, block-diagonal kernel),
+        "packed:P" (one such convolution per P groups), "packed:P,Q" (the same, with Q groups
+        for the kernel's gradient), "dot" (1x1 kernels only).
 
     Returns:
       [B, H', W', C_out] in x's dtype, H' = (H + 2 p - kh) // stride + 1.
@@ -77,18 +84,19 @@ def grouped_conv(
     Raises:
       ValueError: shapes, dtypes or the name of the lowering do not fit.
 
-    Only reverse-mode differentiation is offered (where platforms differ in their form), so that
-    what is kept for the backward pass is x and kernel and nothing of any particular form.
+    Where platforms take different forms, only reverse-mode differentiation is offered, and x and
+    kernel are all that is kept for it.
     """
     _check(x, kernel, groups, stride)
     spatial = _spatial(kernel.shape, stride, padding)
-    if lowering is not None:
-        return _form(lowering, groups, spatial)(x, kernel)
     choice = {
-        p: choose_lowering(p, x.shape, kernel.shape, groups, stride, padding) for p in PLATFORMS
+        p: lowering or choose_lowering(p, x.shape, kernel.shape, groups, stride, padding)
+        for p in PLATFORMS
     }
     if len(set(choice.values())) == 1:
-        return _form(choice["cpu"], groups, spatial)(x, kernel)
+        form, kernel_form = _forms(choice["cpu"], groups, spatial)
+        if form is kernel_form:
+            return form(x, kernel)
     return _per_platform(x, kernel, groups, spatial, tuple(choice.items()))
 
 
@@ -159,20 +167,27 @@ def _spatial(kernel_shape: tuple[int, ...], stride: int, padding: int | None) ->
     return stride, (padding, padding)
 
 
-def _form(name: str, groups: int, spatial: _Spatial) -> _Form:
+def _forms(name: str, groups: int, spatial: _Spatial) -> tuple[_Form, _Form]:
+    """The form of the result and of x's gradient, and the form of the kernel's gradient."""
+    form: _Form | None = None
     if name == "grouped":
-        return partial(_conv, spatial=spatial, groups=groups)
-    if name == "dense":
-        return partial(_packed, spatial=spatial, groups=groups, pack=groups)
-    if name == "dot":
-        return partial(_dot, spatial=spatial, groups=groups)
-    kind, _, pack = name.partition(":")
-    if kind == "packed" and pack.isdigit() and int(pack) > 0:
-        return partial(_packed, spatial=spatial, groups=groups, pack=int(pack))
-    raise ValueError(
-        f"Unknown lowering {name!r}; known: 'grouped', 'dense', 'packed:P' (P a positive integer), "
-        "'dot'."
-    )
+        form = partial(_conv, spatial=spatial, groups=groups)
+    elif name == "dense":
+        form = partial(_packed, spatial=spatial, groups=groups, pack=groups)
+    elif name == "dot":
+        form = partial(_dot, spatial=spatial, groups=groups)
+    elif match := re.fullmatch(r"packed:([1-9]\d*)(?:,([1-9]\d*))?", name):
+        form, kernel_form = (
+            partial(_packed, spatial=spatial, groups=groups, pack=int(pack or match[1]))
+            for pack in match.groups()
+        )
+        return form, kernel_form if match[2] else form
+    if form is None:
+        raise ValueError(
+            f"Unknown lowering {name!r}; known: 'grouped', 'dense', 'packed:P' or 'packed:P,Q' "
+            "(P and Q positive integers), 'dot'."
+        )
+    return form, form
 
 
 def _conv(x: Array, kernel: Array, *, spatial: _Spatial, groups: int) -> Array:
@@ -231,12 +246,12 @@ def _dot(x: Array, kernel: Array, *, spatial: _Spatial, groups: int) -> Array:
     return y.reshape(b, h, w, -1)
 
 
-# Inside a custom gradient, because a differentiated conditional keeps what every branch needs.
+# A custom gradient: a differentiated conditional would keep what every one of its branches needs.
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _per_platform(
     x: Array, kernel: Array, groups: int, spatial: _Spatial, choice: _Choice
 ) -> Array:
-    return _select(choice, lambda name: _form(name, groups, spatial), x, kernel)
+    return _select(choice, lambda name: _forms(name, groups, spatial)[0], x, kernel)
 
 
 def _per_platform_forward(
@@ -249,9 +264,13 @@ def _per_platform_backward(
     groups: int, spatial: _Spatial, choice: _Choice, kept: tuple[Array, Array], dy: Array
 ) -> tuple[Array, Array]:
     def gradient(name: str) -> Callable[..., tuple[Array, Array]]:
-        form = _form(name, groups, spatial)
-        # Bilinear: the two transposes need no forward result, which is dropped as dead code.
-        return lambda x, kernel, dy: jax.vjp(form, x, kernel)[1](dy)
+        form, kernel_form = _forms(name, groups, spatial)
+        # The forms are bilinear, so that neither gradient needs a forward result: what `vjp`
+        # computes of it is dropped as dead code.
+        return lambda x, kernel, dy: (
+            *jax.vjp(lambda a: form(a, kernel), x)[1](dy),
+            *jax.vjp(lambda b: kernel_form(x, b), kernel)[1](dy),
+        )
 
     return _select(choice, gradient, *kept, dy)
 

@@ -216,9 +216,9 @@ def _backward(groups, epsilon, relu, kept, cotangents):
     axes = tuple(range(1, x32.ndim - 1))
     if relu:
         dy = jnp.where(_normalise(x32, mean, inverse, scale, bias) > 0, dy, 0)
-    normal = (x32 - _per_channel(mean, x32.ndim)) * _per_channel(inverse, x32.ndim)
+    centred = x32 - _per_channel(mean, x32.ndim)
     sum_dy = dy.sum(axes)
-    sum_dy_normal = (dy * normal).sum(axes)
+    sum_dy_normal = (dy * centred).sum(axes) * inverse
     per_example = math.prod(x32.shape[2:-1])
     if mask is None:
         share = 1 / (x32.shape[1] * per_example)
@@ -226,10 +226,10 @@ def _backward(groups, epsilon, relu, kept, cotangents):
         elements = jnp.maximum(mask.reshape(groups, -1).sum(1) * per_example, 1)
         share = mask.reshape(groups, -1) / elements[:, None]
         share = _per_example(share, groups, x32.ndim)
-    centred = dy - share * (
-        _per_channel(sum_dy, x32.ndim) + normal * _per_channel(sum_dy_normal, x32.ndim)
+    dx = dy - share * (
+        _per_channel(sum_dy, x32.ndim) + centred * _per_channel(inverse * sum_dy_normal, x32.ndim)
     )
-    dx = centred * _per_channel(scale * inverse, x32.ndim)
+    dx = dx * _per_channel(scale * inverse, x32.ndim)
     return (
         dx.astype(x.dtype).reshape(x.shape),
         sum_dy_normal.sum(0).astype(scale.dtype),

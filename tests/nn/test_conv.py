@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,18 +32,26 @@ def operands(size, channels, features, groups, k, dtype=jnp.float32, seed=0):
 
 
 def assert_same(x, kernel, groups, stride, padding, lowering, key):
-    k = kernel.shape[0]
-    p = (k - 1) // 2 if padding is None else padding
-    want, want_vjp = jax.vjp(lambda a, b: reference(a, b, groups, stride, p), x, kernel)
+    p = (kernel.shape[0] - 1) // 2 if padding is None else padding
 
     def run(a, b):
         return grouped_conv(a, b, groups=groups, stride=stride, padding=padding, lowering=lowering)
 
-    got, got_vjp = jax.vjp(jax.jit(run), x, kernel)
-    dy = jax.random.normal(key, want.shape, want.dtype)
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    for g, w in zip(got_vjp(dy), want_vjp(dy), strict=True):
-        np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-5 * float(jnp.abs(w).max()))
+    want = with_gradients(lambda a, b: reference(a, b, groups, stride, p), x, kernel, key)
+    for got, wanted in zip(with_gradients(run, x, kernel, key), want, strict=True):
+        scale = max(1.0, float(jnp.abs(wanted).max()))
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * scale)
+
+
+def with_gradients(f, x, kernel, key):
+    """f's value and its two gradients for one random cotangent, compiled as one program."""
+
+    @jax.jit
+    def run(x, kernel):
+        y, vjp = jax.vjp(f, x, kernel)
+        return y, *vjp(jax.random.normal(key, y.shape, y.dtype))
+
+    return run(x, kernel)
 
 
 SHAPES = [
@@ -56,17 +66,23 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("lowering", [None, "grouped", "dense", "packed:1", "packed:2"])
-def test_spatial_lowerings_agree(shape, lowering):
+def test_the_chosen_lowering_is_the_convolution(shape):
+    size, channels, features, groups, k, stride, padding = shape
+    x, kernel, key = operands(size, channels, features, groups, k)
+    assert_same(x, kernel, groups, stride, padding, None, key)
+
+
+@pytest.mark.parametrize("shape", SHAPES[1:4], ids=str)
+@pytest.mark.parametrize("lowering", ["grouped", "dense", "packed:1", "packed:2", "packed:4,2"])
+def test_every_lowering_is_the_same_convolution(shape, lowering):
     size, channels, features, groups, k, stride, padding = shape
     x, kernel, key = operands(size, channels, features, groups, k)
     assert_same(x, kernel, groups, stride, padding, lowering, key)
 
 
-@pytest.mark.parametrize("groups", [1, 4])
-@pytest.mark.parametrize("size,stride", [((6, 6), 1), ((6, 6), 2), ((7, 5), 2)])
-@pytest.mark.parametrize("lowering", [None, "grouped", "dense", "packed:1", "dot"])
-def test_pointwise_lowerings_agree(groups, size, stride, lowering):
+@pytest.mark.parametrize("groups,lowering", [(1, None), (1, "grouped"), (4, None), (4, "dot")])
+@pytest.mark.parametrize("size,stride", [((6, 6), 1), ((7, 5), 2)])
+def test_pointwise_lowerings_agree(groups, lowering, size, stride):
     x, kernel, key = operands(size, 8, 12, groups, 1)
     assert_same(x, kernel, groups, stride, None, lowering, key)
 
@@ -79,50 +95,58 @@ def test_padded_pointwise_is_not_a_dot():
 def test_a_branch_sees_its_own_channels_only():
     x, kernel, _ = operands((4, 4), 6, 9, 3, 3)
     y = grouped_conv(x, kernel, groups=3)
-    for g in range(3):
-        alone = reference(x[..., 2 * g : 2 * g + 2], kernel[..., 3 * g : 3 * g + 3], 1, 1, 1)
-        np.testing.assert_allclose(y[..., 3 * g : 3 * g + 3], alone, rtol=1e-5, atol=1e-5)
+    changed = grouped_conv(x.at[..., 2:4].add(1), kernel, groups=3)
+    same = np.isclose(y, changed).all((0, 1, 2))
+    assert same.tolist() == [True] * 3 + [False] * 3 + [True] * 3
 
 
 @pytest.mark.parametrize("groups,k", [(1, 1), (1, 3), (5, 3)])
 def test_bfloat16_is_rounded_only_at_the_ends(groups, k):
     x, kernel, key = operands((6, 6), 20, 20, groups, k, jnp.bfloat16)
-    exact = [a.astype(jnp.float32) for a in (x, kernel)]
-    want, want_vjp = jax.vjp(lambda a, b: reference(a, b, groups, 1, (k - 1) // 2), *exact)
-    got, got_vjp = jax.vjp(lambda a, b: grouped_conv(a, b, groups=groups), x, kernel)
-    dy = jax.random.normal(key, want.shape, jnp.bfloat16)
-    assert got.dtype == jnp.bfloat16
-    np.testing.assert_allclose(got.astype(np.float32), want, rtol=2**-8, atol=1e-4)
-    for g, w in zip(got_vjp(dy), want_vjp(dy.astype(jnp.float32)), strict=True):
-        assert g.dtype == jnp.bfloat16
-        np.testing.assert_allclose(g.astype(np.float32), w, rtol=2**-8, atol=1e-4)
+    dy = jax.random.normal(key, x.shape, jnp.bfloat16)
+
+    @jax.jit
+    def both(x, kernel, dy):
+        got, vjp = jax.vjp(lambda a, b: grouped_conv(a, b, groups=groups), x, kernel)
+        exact = [a.astype(jnp.float32) for a in (x, kernel, dy)]
+        want, want_vjp = jax.vjp(lambda a, b: reference(a, b, groups, 1, (k - 1) // 2), *exact[:2])
+        return (got, *vjp(dy)), (want, *want_vjp(exact[2]))
+
+    for got, want in zip(*both(x, kernel, dy), strict=True):
+        assert got.dtype == jnp.bfloat16 and want.dtype == jnp.float32
+        np.testing.assert_allclose(got.astype(np.float32), want, rtol=2**-8, atol=1e-4)
 
 
 def test_works_under_vmap_and_scan():
     x, kernel, _ = operands((4, 4), 6, 6, 3, 3)
     kernels = jnp.stack([kernel, 2 * kernel])
-    y = jax.vmap(lambda k: grouped_conv(x, k, groups=3))(kernels)
+    y = jax.jit(jax.vmap(lambda k: grouped_conv(x, k, groups=3)))(kernels)
     np.testing.assert_allclose(y[1], 2 * y[0], rtol=1e-5, atol=1e-5)
-    _, scanned = lax.scan(lambda c, k: (c, grouped_conv(x, k, groups=3)), 0, kernels)
+    scan = jax.jit(lambda: lax.scan(lambda c, k: (c, grouped_conv(x, k, groups=3)), 0, kernels)[1])
+    scanned = scan()
     np.testing.assert_allclose(scanned, y, rtol=1e-5, atol=1e-5)
 
 
 def test_backward_holds_no_forward_convolution():
-    """Two convolutions' worth of work per form: one for each operand's gradient."""
-    x, kernel, _ = operands((6, 6), 12, 12, 3, 3)
+    x, kernel, _ = operands((6, 6), 44, 44, 4, 3)
 
     def backward(x, kernel, dy):
-        return jax.vjp(lambda a, b: grouped_conv(a, b, groups=3), x, kernel)[1](dy)
+        return jax.vjp(lambda a, b: grouped_conv(a, b, groups=4), x, kernel)[1](dy)
 
     def forward(x, kernel):
-        return grouped_conv(x, kernel, groups=3)
+        return grouped_conv(x, kernel, groups=4)
 
-    def convolutions(f, *args):
-        text = jax.jit(f).trace(*args).lower(lowering_platforms=("tpu",)).as_text()
+    def convolutions(platform, f, *args):
+        text = jax.jit(f).trace(*args).lower(lowering_platforms=(platform,)).as_text()
         return text.count("stablehlo.convolution")
 
-    assert convolutions(forward, x, kernel) == 1
-    assert convolutions(backward, x, kernel, x) == 3 - 1
+    assert choose_lowering("cpu", x.shape, kernel.shape, 4) == "packed:2,1"
+    assert convolutions("cpu", forward, x, kernel) == 2
+    assert convolutions("tpu", forward, x, kernel) == 1
+    compiled = jax.jit(backward).lower(x, kernel, x).compile().as_text()
+    # On CPU two for x's gradient and four for the kernel's; one for each elsewhere.
+    assert len(re.findall(r" convolution\(", compiled)) == 2 + 4
+    assert convolutions("tpu", backward, x, kernel, x) == 1 + 1
 
 
 def test_the_choice_is_made_for_the_target_and_not_for_the_host():
@@ -170,6 +194,7 @@ def test_compiling_for_a_tpu_takes_the_grouped_form():
         ({"kernel": jnp.zeros((3, 3, 2, 7))}, "multiple of 3"),
         ({"lowering": "fast"}, "Unknown lowering 'fast'"),
         ({"lowering": "packed:0"}, "Unknown lowering"),
+        ({"lowering": "packed:2,"}, "Unknown lowering"),
         ({"lowering": "dot"}, "1x1 kernels"),
     ],
 )
