@@ -30,7 +30,7 @@ def get_config(arg=None):
 
     config.batch_size = 64
     config.bn_group_size = 64
-    config.epochs = 60
+    config.epochs = 30
     config.optimizer.learning_rate = 0.1
     config.optimizer.weight_decay = 5e-4
     config.schedule.final_learning_rate = 1e-4

@@ -1,9 +1,21 @@
-"""Eight simulated CPU devices for the whole test session, set before JAX starts."""
+"""JAX as the tests want it, set before it starts: eight simulated devices, quick compilation."""
 
 from __future__ import annotations
 
 import os
+import pathlib
 
-_FLAG = "--xla_force_host_platform_device_count"
-if _FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=8".strip()
+_FLAGS = {
+    "--xla_force_host_platform_device_count": "8",
+    # The tests compile far longer than they run: skip LLVM's optimisations.
+    "--xla_backend_optimization_level": "0",
+}
+for _flag, _value in _FLAGS.items():
+    if _flag not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flag}={_value}".strip()
+
+# The same small networks are compiled again and again, in one test process and the next.
+_CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")

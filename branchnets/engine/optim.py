@@ -18,8 +18,8 @@ def schedule(config: Any, resolved: Resolved) -> optax.Schedule:
 
     ``"cosine"`` falls from the peak to ``final_learning_rate`` over the steps after the warm-up;
     ``"step"`` multiplies by ``factor`` at every milestone; ``"constant"`` stays.  The warm-up is
-    linear from 0.  With ``update_every="epoch"`` the rate is that of the epoch's first step during the
-    whole epoch; the warm-up always moves every step.
+    linear from 0.  With ``update_every="epoch"`` the rate is that of the epoch's first step
+    during the whole epoch; the warm-up always moves every step.
     """
     settings, peak = config.schedule, resolved.learning_rate
     warmup, total = resolved.warmup_steps, resolved.total_steps

@@ -152,9 +152,9 @@ def _update(
 def _keep_finite(old: TrainState, new: TrainState, result: _Result) -> tuple[TrainState, Tally]:
     """The new state if its update is finite, else the old one; and the step's tally."""
     bad = {name: ~jnp.isfinite(value) for name, value in result.terms.items()}
-    bad["gradient"] = ~jnp.isfinite(optax.global_norm(result.gradients))
-    bad["batch_statistics"] = ~jnp.isfinite(optax.global_norm(new.model_state))
-    bad["parameters"] = ~jnp.isfinite(optax.global_norm(new.params))
+    bad["gradient"] = ~jnp.isfinite(optax.tree.norm(result.gradients))
+    bad["batch_statistics"] = ~jnp.isfinite(optax.tree.norm(new.model_state))
+    bad["parameters"] = ~jnp.isfinite(optax.tree.norm(new.params))
     broken = jnp.any(jnp.stack(list(bad.values())))
     kept = jax.tree.map(lambda a, b: jnp.where(broken, a, b), old, new)
     one = jnp.ones((), jnp.float32)

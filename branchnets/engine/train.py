@@ -28,8 +28,13 @@ from branchnets.families.base import Phase
 _AHEAD = 2
 
 
-def train(config: ConfigDict, workdir: str) -> int:
+def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = None) -> int:
     """Trains a config in a run directory, or goes on from its newest checkpoint.
+
+    Args:
+      config: overrides included.
+      workdir: the run directory.
+      devices: to train on; all by default.
 
     Returns:
       0 when the run is finished, else the exit status of
@@ -40,7 +45,7 @@ def train(config: ConfigDict, workdir: str) -> int:
     """
     first = jax.process_index() == 0
     run_dir = RunDir(workdir, write=first)
-    setup = prepare(config)
+    setup = prepare(config, devices)
     with run_dir:
         run_dir.start(config, setup.resolved.as_dict(), environment.describe())
         settings = config.checkpoint
@@ -234,9 +239,11 @@ def run_eval(run_dir: RunDir, config: ConfigDict) -> dict[str, Any]:
     return evaluator(state.variables, state.extra, setup.evaluation_input(split))
 
 
-def restore_run(run_dir: RunDir, config: ConfigDict) -> tuple[Setup, TrainState, int]:
+def restore_run(
+    run_dir: RunDir, config: ConfigDict, devices: list[jax.Device] | None = None
+) -> tuple[Setup, TrainState, int]:
     """(setup, state, step) of a run's newest checkpoint; nothing is written or renamed."""
-    setup = prepare(config)
+    setup = prepare(config, devices)
     with Checkpoints(run_dir.checkpoints, read_only=True) as checkpoints:
         restored = checkpoints.restore(setup.abstract_state())
     if restored is None:

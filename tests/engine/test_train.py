@@ -1,0 +1,237 @@
+"""Whole runs: resuming, stopping, damage, and what is refused."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from branchnets import main
+from branchnets.engine import config as configs
+from branchnets.engine import train as training
+from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.errors import RunDirError, TrainingError
+from branchnets.engine.logging import read_metrics
+from branchnets.engine.rundir import RunDir
+from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
+
+ONE = jax.devices()[:1]
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def final_state(workdir, config):
+    return jax.device_get(training.restore_run(RunDir(workdir, write=False), config)[1])
+
+
+def assert_same_bits(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Asks the run to stop after a step, as the signal would."""
+
+    def arrange(step, status=PREEMPTED):
+        original = training.Loop._after_step
+
+        def after(loop):
+            original(loop)
+            if loop.done == step:
+                loop.stop.status = status
+
+        monkeypatch.setattr(training.Loop, "_after_step", after)
+
+    yield arrange
+    monkeypatch.undo()
+
+
+def without_times(path):
+    summary = json.loads((path / "summary.json").read_text())
+    for name in ("seconds", "environment"):
+        del summary[name]
+    return summary
+
+
+def test_a_run_stopped_in_mid_epoch_ends_where_an_uninterrupted_one_ends(
+    tiny, tmp_path, stop_at, monkeypatch, capsys
+):
+    config = tiny(**{"epochs": 2, "augment.crop_padding": 1})  # eight steps of four an epoch
+    assert training.train(config, str(tmp_path / "whole"), ONE) == 0
+    stop_at(3, PREEMPTED)
+    assert training.train(config, str(tmp_path / "stopped"), ONE) == PREEMPTED
+    assert "Resume with the same command" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert training.train(config, str(tmp_path / "stopped"), ONE) == 0
+    assert "Resuming" in capsys.readouterr().err
+    one, other = (final_state(tmp_path / name, config) for name in ("whole", "stopped"))
+    assert one.step == 8
+    assert_same_bits(one, other)
+    assert without_times(tmp_path / "whole") == without_times(tmp_path / "stopped")
+    lines = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
+    keys = [(line["split"], line["step"]) for line in lines]
+    assert len(keys) == len(set(keys)) and ("train", 8) in keys
+
+
+def test_a_damaged_newest_checkpoint_is_survived(tiny, tmp_path, capsys):
+    config = tiny(**{"epochs": 2, "checkpoint.every_steps": 2, "checkpoint.keep_latest": 3})
+    training.train(config, str(tmp_path / "a"), ONE)
+    want = final_state(tmp_path / "a", config)
+    newest = tmp_path / "a" / "checkpoints" / "8"
+    victim = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:100])
+    assert training.train(config, str(tmp_path / "a"), ONE) == 0
+    message = capsys.readouterr().err
+    assert "set aside as" in message and "Resuming" in message
+    assert (tmp_path / "a" / "checkpoints" / "damaged-8").is_dir()
+    assert_same_bits(final_state(tmp_path / "a", config), want)
+
+
+def test_latest_and_best_are_kept(tiny, tmp_path):
+    config = tiny(epochs=3)
+    training.train(config, str(tmp_path), ONE)
+    kept = Checkpoints(tmp_path / "checkpoints", read_only=True, best_metric="accuracy")
+    assert kept.latest_step() == 12 and len(kept.all_steps()) <= 2
+    best = kept.metrics(kept.best_step())["accuracy"]
+    evaluated = [
+        line["accuracy"]
+        for line in read_metrics(tmp_path / "metrics.jsonl")
+        if line["split"] == "test"
+    ]
+    assert best == max(evaluated)
+
+
+def test_another_config_in_the_same_directory_is_refused_and_nothing_changes(tiny, tmp_path):
+    training.train(tiny(), str(tmp_path), ONE)
+    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
+    with pytest.raises(RunDirError, match=r"coded\.mu: 6\.0 in the run, 3\.0 given"):
+        training.train(tiny(**{"coded.mu": 3.0}), str(tmp_path), ONE)
+    assert before == {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
+
+
+def test_a_step_that_is_not_finite_stops_the_run_with_its_name(tiny, tmp_path):
+    config = tiny(**{"optimizer.learning_rate": 1e30, "log.every_steps": 1, "epochs": 2})
+    with pytest.raises(TrainingError, match=r"update of step \d+ was not finite \(.*parameters"):
+        training.train(config, str(tmp_path), ONE)
+    steps = Checkpoints(tmp_path / "checkpoints", read_only=True).all_steps()
+    assert steps == []
+
+
+def test_evaluation_reads_a_run_and_writes_nothing(tiny, tmp_path, capsys):
+    training.train(tiny(), str(tmp_path), ONE)
+    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    capsys.readouterr()
+    assert main.main(["main", "--mode=eval", f"--workdir={tmp_path}"]) == 0
+    table = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    assert float(table["accuracy"]) == pytest.approx(summary["test_accuracy"], abs=1e-3)
+    assert before == {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
+
+
+def test_evaluation_on_another_data_set(tiny, tmp_path, capsys):
+    training.train(tiny(**{"data.image_size": 16}), str(tmp_path), ONE)
+    capsys.readouterr()
+    arguments = ["main", "--mode=eval", f"--workdir={tmp_path}", "--config.data.name=digits"]
+    assert main.main(arguments) == 0
+    assert "digits" in capsys.readouterr().out
+
+
+def test_exact_evaluation_does_not_depend_on_the_batch(tiny, tmp_path):
+    config = tiny()
+    training.train(config, str(tmp_path), ONE)
+    run_dir = RunDir(tmp_path, write=False)
+    found = []
+    for batch in (16, 5, 64):
+        config.eval.batch_size = batch
+        setup, state, _ = training.restore_run(run_dir, config, ONE)
+        evaluator = training.evaluate.Evaluator(setup.family, 0)
+        found.append(evaluator(state.variables, state.extra, setup.evaluation_input("test")))
+    for other in found[1:]:
+        assert other["accuracy"] == found[0]["accuracy"]
+        assert other["cross_entropy"] == pytest.approx(found[0]["cross_entropy"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/coded_digit.py", "--workdir=x"], "coded_digits.py"),
+        (["--config=configs/coded_digits.py"], "--workdir"),
+        (["--workdir=x"], "--config"),
+        (["--config=configs/coded_digits.py", "--workdir=x", "--config.coded.nu=1"], "coded.mu"),
+        (
+            [
+                "--config=configs/coded_digits.py",
+                "--workdir=x",
+                "--config.model.name=resnext_digit",
+            ],
+            "resnext_digits",
+        ),
+        (
+            ["--config=configs/coded_digits.py", "--workdir=x", "--config.model.name=resnet50"],
+            "belongs to family 'plain'",
+        ),
+        (["--config=configs/coded_digits.py", "--workdir=x", "--config.data.name=digit"], "digits"),
+        (
+            ["--config=configs/coded_digits.py", "--workdir=x", "--config.bn_group_size=48"],
+            "bn_group_size",
+        ),
+        (
+            [
+                "--config=configs/coded_digits.py:smoke",
+                "--workdir=x",
+                "--config.data.num_classes=7",
+            ],
+            "no coding scheme for 7 classes",
+        ),
+        (["--mode=eval", "--workdir=nowhere"], "no run directory"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, message, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main.main(["main", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and "Traceback" not in error
+    assert not pathlib.Path("x").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, PREEMPTED), (signal.SIGINT, INTERRUPTED)]
+)
+def test_signals_save_and_the_resumed_run_is_the_uninterrupted_one(tmp_path, number, status):
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    command = [
+        sys.executable, "-m", "branchnets.main", "--config=configs/coded_digits.py:smoke",
+        "--config.data.fake_size=512", "--config.epochs=6", "--config.log.every_steps=1",
+        "--config.checkpoint.every_epochs=6",
+    ]  # fmt: skip
+
+    def start(name):
+        return subprocess.Popen(
+            [*command, f"--workdir={tmp_path / name}"],
+            cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    assert start("whole").wait(300) == 0
+    process = start("stopped")
+    metrics = tmp_path / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        if metrics.exists() and len(metrics.read_text().splitlines()) > 3:
+            break
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == status, error
+    assert "Resume with the same command" in error
+    assert start("stopped").wait(300) == 0
+    config = configs.from_plain(json.loads((tmp_path / "whole/config.json").read_text())["raw"])
+    one, other = (final_state(tmp_path / name, config) for name in ("whole", "stopped"))
+    assert one.step == 384
+    assert_same_bits(one, other)
