@@ -29,7 +29,7 @@ def _flags() -> flags.FlagValues:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     from branchnets.engine import config as configs
-    from branchnets.engine.errors import UserError
+    from branchnets.errors import UserError
 
     own = _flags()
     try:

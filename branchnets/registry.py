@@ -7,14 +7,15 @@ given, so that tools can count and time it without a data set.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import fnmatch
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+
+from branchnets.errors import unknown
 
 # One line a family: the module that registers its networks and its Family class.
 FAMILIES = {
@@ -55,14 +56,6 @@ def register(name: str, entry: Entry) -> None:
 def _load_families() -> None:
     for module in FAMILIES.values():
         importlib.import_module(module)
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
-    """The error for a name that does not exist: the nearest ones, then all of them."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return ValueError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
 
 
 def entry(name: str) -> Entry:

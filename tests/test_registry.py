@@ -33,7 +33,7 @@ def test_every_registered_model_has_logits_first(name):
 
 
 def test_wrong_names_list_the_right_ones():
-    with pytest.raises(ValueError, match="did you mean.*resnext29_10x11d"):
+    with pytest.raises(ValueError, match="Did you mean .resnext29_10x11d"):
         branchnets.create_model("resnext29_10x11")
     with pytest.raises(ValueError, match="unknown dtype 'float8'"):
         branchnets.create_model("resnet50", dtype="float8")

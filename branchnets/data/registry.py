@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from branchnets.data import cifar, digits, fake
+from branchnets.data import cifar, digits, fake, imagenet
 from branchnets.data.base import Dataset, DataSpec, field, prepare, reshaped
+from branchnets.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ DATASETS: dict[str, Source] = {
     "digits": Source(digits.read, digits.spec),
     "cifar10": Source(partial(cifar.read, "cifar10"), partial(cifar.spec, "cifar10")),
     "cifar100": Source(partial(cifar.read, "cifar100"), partial(cifar.spec, "cifar100")),
+    "imagenet2012": Source(imagenet.read, imagenet.spec),
     "fake": Source(fake.read, fake.spec),
 }
 
@@ -36,9 +37,7 @@ DATASETS: dict[str, Source] = {
 def source(name: str) -> Source:
     """The registered source of that name; a ValueError lists the names there are."""
     if name not in DATASETS:
-        near = difflib.get_close_matches(str(name), DATASETS, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown dataset {name!r}.{hint} There are: {', '.join(DATASETS)}")
+        raise unknown("dataset", name, DATASETS)
     return DATASETS[name]
 
 

@@ -23,8 +23,8 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from branchnets.engine import filelist
-from branchnets.engine.errors import CheckpointError
 from branchnets.engine.leaves import abstract, differences, named, zeros
+from branchnets.errors import CheckpointError
 
 _ITEM = "default"  # orbax's name for the one item of a step
 # Written by orbax after the list of files is made; nothing of the state is in them.

@@ -6,7 +6,6 @@ names the file and overrides its fields; `resolve` derives what depends on sever
 
 from __future__ import annotations
 
-from branchnets.engine.errors import ConfigError
 from branchnets.engine.fields import base, parse_arg, smoke
 from branchnets.engine.loading import (
     CommandLine,
@@ -25,6 +24,7 @@ from branchnets.engine.resolve import (
     resolve,
     validate,
 )
+from branchnets.errors import ConfigError
 
 __all__ = [
     "MAY_CHANGE",

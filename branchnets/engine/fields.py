@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from branchnets.engine.errors import ConfigError, nearest
+from branchnets.errors import ConfigError, nearest
 
 
 def base(**sections: Mapping[str, Any]) -> ConfigDict:

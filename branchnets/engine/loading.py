@@ -16,8 +16,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from branchnets.engine.errors import ConfigError, nearest
 from branchnets.engine.fields import base
+from branchnets.errors import ConfigError, nearest
 
 _module_numbers = itertools.count()
 

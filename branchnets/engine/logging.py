@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from branchnets.engine.errors import RunDirError
 from branchnets.engine.progress import Progress
 from branchnets.engine.rundir import replace
+from branchnets.errors import RunDirError
 
 __all__ = ["MetricWriter", "Progress", "format_table", "read_metrics"]
 

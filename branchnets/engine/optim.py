@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from branchnets.engine.errors import ConfigError
 from branchnets.engine.resolve import Resolved
+from branchnets.errors import ConfigError
 
 
 def schedule(config: Any, resolved: Resolved) -> optax.Schedule:

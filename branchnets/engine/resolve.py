@@ -12,9 +12,9 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from branchnets.engine.errors import ConfigError, nearest
 from branchnets.engine.fields import base
 from branchnets.engine.loading import flatten
+from branchnets.errors import ConfigError, nearest
 
 MAY_CHANGE = (
     "log.*",

@@ -22,8 +22,8 @@ from typing import IO, Any
 
 from ml_collections import ConfigDict
 
-from branchnets.engine.errors import RunDirError
 from branchnets.engine.resolve import diff, from_plain, plain
+from branchnets.errors import RunDirError
 
 _LOCK = ".lock"
 

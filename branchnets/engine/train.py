@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from branchnets.engine import environment, evaluate
 from branchnets.engine import step as steps
 from branchnets.engine.checkpoint import Checkpoints
-from branchnets.engine.errors import TrainingError
 from branchnets.engine.logging import MetricWriter, read_metrics
 from branchnets.engine.progress import Progress
 from branchnets.engine.rundir import RunDir
@@ -22,6 +21,7 @@ from branchnets.engine.setup import Setup, prepare
 from branchnets.engine.state import TrainState
 from branchnets.engine.stopping import PREEMPTED, StopRequest
 from branchnets.engine.summary import summarise
+from branchnets.errors import TrainingError
 from branchnets.families.base import Phase
 
 #: Steps that the host may be ahead of the devices: enough to keep them busy, few enough to stop.

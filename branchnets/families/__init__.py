@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from branchnets.errors import unknown
 from branchnets.families.base import Family
-from branchnets.registry import FAMILIES, unknown
+from branchnets.registry import FAMILIES
 
 
 def create(config: Any, data_spec: Any) -> Family:

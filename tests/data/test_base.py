@@ -122,7 +122,7 @@ def test_resize_and_pad():
 
 
 def test_unknown_dataset_names_the_nearest_and_all():
-    with pytest.raises(ValueError, match="'digit'. Did you mean 'digits'.*There are:.*fake"):
+    with pytest.raises(ValueError, match="'digit'. Did you mean 'digits'.*Known:.*fake"):
         data.load(SimpleNamespace(name="digit"))
     with pytest.raises(ValueError, match="unknown dataset None"):
         data.load(SimpleNamespace())

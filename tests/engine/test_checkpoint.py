@@ -16,7 +16,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from branchnets.engine.checkpoint import Checkpoints
-from branchnets.engine.errors import CheckpointError
+from branchnets.errors import CheckpointError
 
 
 @flax.struct.dataclass

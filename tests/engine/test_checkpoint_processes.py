@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from branchnets.engine.checkpoint import Checkpoints
-from branchnets.engine.errors import CheckpointError
+from branchnets.errors import CheckpointError
 
 mesh = Mesh(np.array(jax.devices()), ("data",))
 

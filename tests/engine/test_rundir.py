@@ -15,8 +15,8 @@ import pytest
 
 from branchnets.engine import config as c
 from branchnets.engine.environment import commit, describe
-from branchnets.engine.errors import RunDirError
 from branchnets.engine.rundir import RunDir
+from branchnets.errors import RunDirError
 
 
 def make_config(**fields):

@@ -16,10 +16,10 @@ from branchnets import main
 from branchnets.engine import config as configs
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
-from branchnets.engine.errors import RunDirError, TrainingError
 from branchnets.engine.logging import read_metrics
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
+from branchnets.errors import RunDirError, TrainingError
 
 ONE = jax.devices()[:1]
 ROOT = pathlib.Path(__file__).parents[2]

@@ -59,7 +59,7 @@ def test_a_scheme_from_a_file(tmp_path):
 
 
 def test_wrong_names_and_shapes_say_what_there_is():
-    with pytest.raises(ValueError, match="did you mean cifar10_5of10"):
+    with pytest.raises(ValueError, match="Did you mean .cifar10_5of10"):
         codes.load_scheme("cifar10_5of1")
     with pytest.raises(ValueError, match="has 10 classes.*needs 12"):
         codes.load_scheme("cifar10_5of10").require(12, 10, 5)

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from branchnets.registry import unknown
+from branchnets.errors import unknown
 
 #: The published schemes: name -> (K, N, N_act).
 PUBLISHED = {

@@ -51,3 +51,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 class TrainingError(UserError):
     """A run that cannot go on; what was saved before is whole."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that does not exist: the nearest one, and all of them."""
+    known = sorted(known)
+    hint = nearest(str(name), known)
+    everything = "" if hint.startswith("Known") else f" Known: {', '.join(known)}."
+    return ValueError(f"unknown {kind} {name!r}. {hint}{everything}")

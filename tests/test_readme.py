@@ -1,0 +1,66 @@
+"""What README says is run: its Python examples, its command lines, its table of models."""
+
+import pathlib
+import re
+import shlex
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import branchnets
+from branchnets import main
+from branchnets.tools import describe
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLES = [code for code in PYTHON if "create_model" in code]
+COMMANDS = [
+    line.strip().split("#")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip().startswith("python -m branchnets.")
+]
+
+
+@pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_python_examples_run(code, capsys):
+    assert len(code.strip().splitlines()) <= 45
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_there_are_examples_and_commands():
+    assert len(EXAMPLES) == 2 and len(COMMANDS) >= 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_accepted(command, tmp_path, monkeypatch):
+    """The commands as they stand, made small: configs become :smoke, run directories new."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(jax, "devices", lambda *a, real=jax.devices: real(*a)[:1])
+    words = shlex.split(command)[3:]
+    if "branchnets.tools.describe" in command:
+        describe.main(words)
+        return
+    words = [re.sub(r"^(--config=[^:]*?\.py)$", r"\1:smoke", word) for word in words]
+    words = [re.sub(r"^--workdir=.*", f"--workdir={tmp_path}", word) for word in words]
+    if "--mode=eval" in words:
+        config = f"--config={ROOT / 'configs/coded_digits.py'}:smoke"
+        assert main.main(["main", config, f"--workdir={tmp_path}"]) == 0
+    assert main.main(["main", *words]) == 0
+
+
+def table_row(name):
+    model = branchnets.create_model(name)
+    shape = branchnets.default_image_shape(name)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape))))
+    count = sum(leaf.size for leaf in jax.tree.leaves(params["params"]))
+    size = "×".join(map(str, shape))
+    return f"| `{name}` | {size} | {count:,} |"
+
+
+def test_the_table_of_models_is_complete_and_exact():
+    table = README.split("<!-- models:begin -->\n")[1].split("<!-- models:end -->")[0]
+    assert table.splitlines() == [table_row(name) for name in branchnets.list_models()]
