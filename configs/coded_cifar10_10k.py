@@ -1,8 +1,8 @@
-"""A narrow Coded ResNeXt-20 (10x4d) on 10,000 images of CIFAR-10: a study for two CPU cores.
+"""A narrow Coded ResNeXt-11 (10x4d) on 10,000 images of CIFAR-10: a study for two CPU cores.
 
     python -m branchnets.main --config=configs/coded_cifar10_10k.py --workdir=runs/coded_10k
 
-Not in the paper.  A fixed class-balanced subset of the training split, the whole test split, 30
+Not in the paper.  A fixed class-balanced subset of the training split, the whole test split, 15
 epochs; compare only with resnext_cifar10_10k.py.  See results/ for time and accuracy.
 """
 
@@ -18,7 +18,7 @@ def get_config(arg=None):
     )
     config.family = "coded"
     config.seed = args.seed
-    config.model.name = "coded_resnext20_10x4d_cifar10"
+    config.model.name = "coded_resnext11_10x4d_cifar10"
     config.model.active = placeholder(tuple)
     config.model.drop_rate = 0.1
     config.model.normalize = True
@@ -29,9 +29,9 @@ def get_config(arg=None):
     config.augment.crop_padding = 4
     config.augment.flip = True
 
-    config.batch_size = 128
+    config.batch_size = 64
     config.bn_group_size = 64
-    config.epochs = 30
+    config.epochs = 15
     config.optimizer.learning_rate = 0.1
     config.optimizer.weight_decay = 5e-4
     config.schedule.final_learning_rate = 1e-4

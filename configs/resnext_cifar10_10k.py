@@ -1,4 +1,4 @@
-"""A narrow plain ResNeXt-20 (10x4d) on 10,000 images of CIFAR-10: a study for two CPU cores.
+"""A narrow plain ResNeXt-11 (10x4d) on 10,000 images of CIFAR-10: a study for two CPU cores.
 
     python -m branchnets.main --config=configs/resnext_cifar10_10k.py --workdir=runs/resnext_10k
 
@@ -15,7 +15,7 @@ def get_config(arg=None):
     config = configs.base()
     config.family = "plain"
     config.seed = args.seed
-    config.model.name = "resnext20_10x4d_cifar10"
+    config.model.name = "resnext11_10x4d_cifar10"
     config.model.depths = placeholder(tuple)
 
     config.data.name = "cifar10"
@@ -23,9 +23,9 @@ def get_config(arg=None):
     config.augment.crop_padding = 4
     config.augment.flip = True
 
-    config.batch_size = 128
+    config.batch_size = 64
     config.bn_group_size = 64
-    config.epochs = 30
+    config.epochs = 15
     config.optimizer.learning_rate = 0.1
     config.optimizer.weight_decay = 5e-4
     config.schedule.final_learning_rate = 1e-4

@@ -86,11 +86,11 @@ BUILDERS: dict[str, Builder] = {
         channels=64,
         fields=(("stem_channels", 32),),
     ),
-    "coded_resnext20_10x4d_cifar10": Builder(
-        (2, 2, 2),
+    "coded_resnext11_10x4d_cifar10": Builder(
+        (1, 1, 1),
         10,
         4,
-        ((10,) * 2, (5,) * 2, (3,) * 2),
+        ((10,), (5,), (3,)),
         channels=64,
         fields=(("stem_channels", 32),),
     ),
@@ -101,7 +101,7 @@ _USUAL_INPUT = {
     "coded_resnext29_20x6d_cifar100": ((32, 32, 3), 100),
     "coded_resnext50_32x4d_imagenet": ((160, 160, 3), 1000),
     "coded_resnext_digits": ((16, 16, 1), 10),
-    "coded_resnext20_10x4d_cifar10": ((32, 32, 3), 10),
+    "coded_resnext11_10x4d_cifar10": ((32, 32, 3), 10),
 }
 
 for _name, _builder in BUILDERS.items():

@@ -30,8 +30,8 @@ def _register(
     register(name, Entry(build, "plain", image_shape, num_classes))
 
 
-_IMAGENET = {"image_shape": (224, 224, 3), "num_classes": 1000, "stem": "imagenet"}
-_CIFAR = {"image_shape": (32, 32, 3), "head_bias": False, "depths": (3, 3, 3)}
+_IMAGENET: dict[str, Any] = {"image_shape": (224, 224, 3), "num_classes": 1000, "stem": "imagenet"}
+_CIFAR: dict[str, Any] = {"image_shape": (32, 32, 3), "head_bias": False, "depths": (3, 3, 3)}
 
 _register("resnet50", depths=(3, 4, 6, 3), branches=1, width=64, **_IMAGENET)
 _register("resnet101", depths=(3, 4, 23, 3), branches=1, width=64, **_IMAGENET)
@@ -52,10 +52,10 @@ _register(
     head_bias=False,
 )
 _register(
-    "resnext20_10x4d_cifar10",
+    "resnext11_10x4d_cifar10",
     image_shape=(32, 32, 3),
     num_classes=10,
-    depths=(2, 2, 2),
+    depths=(1, 1, 1),
     branches=10,
     width=4,
     channels=64,
