@@ -113,7 +113,7 @@ def create_model(name: str, *, num_classes: int | None = None, **overrides: Any)
         raise ValueError(f"{name}: {error}; see the fields of its module") from error
 
 
-def build_from_config(config: Any, data_spec: Any) -> nn.Module:
+def build_from_config(config: Any, data_spec: Any) -> Any:
     """The network of a config: ``config.model`` is a name and overrides of its fields.
 
     Raises:

@@ -41,6 +41,13 @@ def test_wrong_names_list_the_right_ones():
         branchnets.create_model("resnet50", depht=3)
 
 
+def test_what_is_no_batch_of_images_is_refused():
+    model = branchnets.create_model("resnext_digits")
+    for wrong in (jnp.zeros((16, 16, 1)), jnp.zeros((2, 16, 16, 1), jnp.uint8)):
+        with pytest.raises(ValueError, match="normalised images"):
+            jax.eval_shape(model.init, jax.random.key(0), wrong)
+
+
 def test_importing_needs_no_trainer():
     code = (
         "import sys, branchnets; branchnets.create_model('resnet50');"

@@ -3,6 +3,7 @@
 config.json       the config as given (`raw`) and the values derived from it (`resolved`)
 environment.json  versions, machine, devices, commit, command line; environment-2.json and so on
                   for every later start
+parameters.txt    name, shape and dtype of every parameter
 metrics.jsonl     all scalars, one evaluation or logging interval a line
 events.*          the same for TensorBoard
 checkpoints/      the states to resume from

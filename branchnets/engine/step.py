@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -86,11 +88,15 @@ def make_step(
     return step_fn
 
 
+def _total(terms: dict[str, jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, terms.values())
+
+
 def _gradients(family: Family, state: TrainState, batch: Batch, context: Context) -> _Result:
     def total(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], Aux]]:
         variables = {**params, **state.model_state}
         terms, aux = family.loss(variables, state.extra, batch, context)
-        return sum(terms.values()), (terms, aux)
+        return _total(terms), (terms, aux)
 
     gradients, (terms, aux) = jax.grad(total, has_aux=True)(state.params)
     return _Result(gradients, terms, aux)
@@ -117,7 +123,8 @@ def _accumulated(
     def part(model_state: PyTree, piece: tuple[jax.Array, Batch]) -> tuple[PyTree, _Result]:
         index, examples = piece
         own = Context(context.step, context.phase, jax.random.fold_in(context.key, index))
-        result = _gradients(family, state.replace(model_state=model_state), examples, own)
+        before = dataclasses.replace(state, model_state=model_state)
+        result = _gradients(family, before, examples, own)
         return {**model_state, **result.aux.mutated}, result
 
     model_state, results = jax.lax.scan(part, state.model_state, (jnp.arange(parts), pieces))
@@ -141,7 +148,8 @@ def _update(
             result.gradients[name], state.opt_state[name], state.params[name]
         )
         params[name] = optax.apply_updates(state.params[name], updates)
-    updated = state.replace(
+    updated = dataclasses.replace(
+        state,
         params=params,
         opt_state=opt_state,
         model_state={**state.model_state, **result.aux.mutated},
@@ -159,7 +167,7 @@ def _keep_finite(old: TrainState, new: TrainState, result: _Result) -> tuple[Tra
     kept = jax.tree.map(lambda a, b: jnp.where(broken, a, b), old, new)
     one = jnp.ones((), jnp.float32)
     metrics = {f"loss/{name}": (value, one) for name, value in result.terms.items()}
-    metrics["loss"] = (sum(result.terms.values()), one)
+    metrics["loss"] = (_total(result.terms), one)
     metrics |= result.aux.metrics
     tally = Tally(
         # A step that is thrown away must not spoil the interval's means either.
@@ -168,7 +176,7 @@ def _keep_finite(old: TrainState, new: TrainState, result: _Result) -> tuple[Tra
         first_bad_step=jnp.where(broken, old.step, -1),
         bad=bad,
     )
-    return kept.replace(step=old.step + 1), tally
+    return dataclasses.replace(kept, step=old.step + 1), tally
 
 
 def add_tallies(total: Tally, step: Tally) -> Tally:
@@ -185,7 +193,7 @@ def add_tallies(total: Tally, step: Tally) -> Tally:
 def empty_tally(like: Tally) -> Tally:
     """A tally of no steps, of the structure of ``like`` (arrays or shapes)."""
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    return zeros.replace(first_bad_step=jnp.full((), -1, jnp.int32))
+    return dataclasses.replace(zeros, first_bad_step=jnp.full((), -1, jnp.int32))
 
 
 def compile_step(

@@ -9,8 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from clu import parameter_overview
 from ml_collections import ConfigDict
 
+from branchnets import data
 from branchnets.engine import environment, evaluate
 from branchnets.engine import step as steps
 from branchnets.engine.checkpoint import Checkpoints
@@ -58,6 +60,11 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
         with checkpoints, StopRequest() as stop:
             restored = checkpoints.restore(setup.abstract_state())
             state, done = restored if restored is not None else (setup.init_state(), 0)
+            if not done and first:
+                overview = parameter_overview.get_parameter_overview(
+                    state.params, include_stats=False
+                )
+                (run_dir.path / "parameters.txt").write_text(f"{overview}\n")
             if done and first:
                 print(f"Resuming {run_dir.path} at step {done}.", file=sys.stderr)
             loop = Loop(setup, run_dir, checkpoints, stop, state, done)
@@ -233,10 +240,32 @@ def run_eval(run_dir: RunDir, config: ConfigDict) -> dict[str, Any]:
     Returns:
       Metrics on the test split.
     """
+    _check_fits(run_dir.config(), config)
     setup, state, _ = restore_run(run_dir, config)
     evaluator = evaluate.Evaluator(setup.family, config.seed)
     split = config.eval.split or "test"
     return evaluator(state.variables, state.extra, setup.evaluation_input(split))
+
+
+def _check_fits(trained: ConfigDict, given: ConfigDict) -> None:
+    """Refuses a data set that the network of a run cannot be given, before anything is read."""
+    own, other = data.spec(None, trained.data), data.spec(None, given.data)
+    if own.num_classes != other.num_classes:
+        raise TrainingError(
+            f"the run was trained for the {own.num_classes} classes of {trained.data.name}; "
+            f"{given.data.name} has {other.num_classes}, so its labels mean something else."
+        )
+    if own.image_shape != other.image_shape:
+        size = own.image_shape[0]
+        hint = (
+            f" --config.data.image_size={size} resizes."
+            if own.image_shape[2:] == (other.image_shape[2:])
+            else ""
+        )
+        raise TrainingError(
+            f"the run was trained on images of shape {own.image_shape}; those of "
+            f"{given.data.name} are {other.image_shape}.{hint}"
+        )
 
 
 def restore_run(

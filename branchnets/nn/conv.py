@@ -44,10 +44,12 @@ def choose_lowering(
     if groups == 1 or platform != "cpu":
         return "grouped"
     # The gradient of the direct form is out of the question on CPU. A dense convolution gets
-    # faster per channel up to some 32 of them, which then outweighs the products with zeros; in
-    # the kernel's gradient it does so earlier. Powers of two keep the channels well aligned.
+    # faster per channel up to some 32 of them, which then outweighs the products with zeros: later
+    # with a stride (x's gradient is mostly zeros then), earlier in the kernel's gradient. Powers
+    # of two keep the channels well aligned.
+    width = 32 if stride == 1 else 64
     pack = 1
-    while 2 * pack * in_group <= 32 and 2 * pack <= groups:
+    while 2 * pack * in_group <= width and 2 * pack <= groups:
         pack *= 2
     return f"packed:{pack},{pack // 2}" if pack > 1 else "packed:1"
 

@@ -14,6 +14,15 @@ from branchnets.nn.norm import BatchNorm
 STEMS = ("cifar", "imagenet")
 
 
+def check_images(images: jax.Array) -> None:
+    """Refuses what is no batch of normalised images [B, H, W, C] of a floating type."""
+    if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(
+            f"a network takes normalised images, [B, H, W, C] of a floating type; got shape "
+            f"{images.shape} of {images.dtype}"
+        )
+
+
 class Stem(nn.Module):
     """Stage c1: the convolution before the first block.
 

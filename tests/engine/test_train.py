@@ -135,11 +135,16 @@ def test_evaluation_reads_a_run_and_writes_nothing(tiny, tmp_path, capsys):
 
 
 def test_evaluation_on_another_data_set(tiny, tmp_path, capsys):
-    training.train(tiny(**{"data.image_size": 16}), str(tmp_path), ONE)
+    config = tiny(**{"data.name": "digits", "data.train_size": 64})
+    training.train(config, str(tmp_path), ONE)
     capsys.readouterr()
-    arguments = ["main", "--mode=eval", f"--workdir={tmp_path}", "--config.data.name=digits"]
-    assert main.main(arguments) == 0
+    command = ["main", "--mode=eval", f"--workdir={tmp_path}"]
+    assert main.main([*command, "--config.eval.split=validation"]) == 0
     assert "digits" in capsys.readouterr().out
+    assert main.main([*command, "--config.data.name=cifar100"]) == 2
+    assert "10 classes of digits; cifar100 has 100" in capsys.readouterr().err
+    assert main.main([*command, "--config.data.name=cifar10"]) == 2
+    assert "shape (8, 8, 1); those of cifar10 are (8, 8, 3)" in capsys.readouterr().err
 
 
 def test_exact_evaluation_does_not_depend_on_the_batch(tiny, tmp_path):

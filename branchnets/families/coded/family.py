@@ -82,6 +82,7 @@ class CodedFamily(base.Family):
             gradient = {
                 block: self._codewords(block)[labels].astype(jnp.float32) for block in self.schemes
             }
+        output: Any
         output, mutated = self.model.apply(
             variables,
             batch["image"],
@@ -94,7 +95,8 @@ class CodedFamily(base.Family):
         coding = self.coding_terms(output, batch)
         terms = {"class": base.masked_mean(base.cross_entropy(output.logits, labels), mask)}
         if coding and not self.block_gradients:
-            terms["code"] = self.mu * sum(base.masked_mean(v, mask) for v in coding.values())
+            means = [base.masked_mean(v, mask) for v in coding.values()]
+            terms["code"] = self.mu * jnp.sum(jnp.stack(means))
         metrics = base.classification_metrics(output.logits, batch)
         metrics |= {f"coding_loss/{b}": base.summed(v, mask) for b, v in coding.items()}
         return terms, base.Aux(metrics, mutated)
@@ -106,14 +108,14 @@ class CodedFamily(base.Family):
         self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, key: jax.Array
     ) -> base.Metrics:
         """Accuracy of the network and of every early decoder, and the class x branch energies."""
-        output = self.model.apply(variables, batch["image"], train=False)
+        output: Any = self.model.apply(variables, batch["image"], train=False)
         mask, labels = batch.get("mask"), batch["label"]
         metrics = base.classification_metrics(output.logits, batch)
         metrics |= {
             f"coding_loss/{block}": base.summed(value, mask)
             for block, value in self.coding_terms(output, batch).items()
         }
-        weights = jnp.ones(len(labels)) if mask is None else mask
+        weights = jnp.ones(len(labels)) if mask is None else jnp.asarray(mask)
         members = jax.nn.one_hot(labels, self.model.num_classes) * weights[:, None]
         for block, energies in output.energies.items():
             predicted, _ = losses.decode(energies, self._codewords(block))

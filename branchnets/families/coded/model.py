@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from branchnets.families.coded import energy
 from branchnets.families.plain.resnet import BlockSpec, Bottleneck
 from branchnets.nn.conv import Conv, grouped_conv, he_normal_fan_out
-from branchnets.nn.resnet_parts import Head, Stem
+from branchnets.nn.resnet_parts import Head, Stem, check_images
 
 AGGREGATES = ("sum", "concat")
 
@@ -92,6 +92,7 @@ class CodedBottleneck(Bottleneck):
     Returns (y, energies [B, N] float32).
     """
 
+    spec: CodedBlockSpec
     normalize: bool = True
     aggregate: str = "sum"
 
@@ -117,7 +118,7 @@ class CodedBottleneck(Bottleneck):
             raw = raw * masks.remove
         factor = jnp.ones_like(raw)
         if self.normalize:
-            factor = factor * energy.normaliser(raw, self.spec.norm_branches)
+            factor = factor * energy.normaliser(raw, self.spec.norm_branches or raw.shape[-1])
         energies = raw * factor**2
         for other in (masks.remove, masks.drop):
             if other is not None:
@@ -287,6 +288,7 @@ class CodedResNeXt(nn.Module):
         remove: Mapping[str, jax.Array] | None = None,
         gradient: Mapping[str, jax.Array] | None = None,
     ) -> CodedOutput:
+        check_images(images)
         masks = self._masks(images.shape[0], train, remove or {}, gradient or {})
         common = (self.bn_group_size, self.bn_momentum, self.dtype)
         x = images.astype(self.dtype)

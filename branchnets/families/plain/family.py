@@ -25,6 +25,7 @@ class PlainFamily(base.Family):
         self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, context: base.Context
     ) -> tuple[dict[str, jax.Array], base.Aux]:
         mask = batch.get("mask")
+        output: Any
         output, mutated = self.model.apply(
             variables, batch["image"], train=True, mask=mask, mutable=["batch_stats"]
         )
@@ -35,7 +36,7 @@ class PlainFamily(base.Family):
         def full(
             variables: base.PyTree, extra: base.PyTree, batch: base.Batch, key: jax.Array
         ) -> base.Metrics:
-            output = self.model.apply(variables, batch["image"], train=False)
+            output: Any = self.model.apply(variables, batch["image"], train=False)
             return base.classification_metrics(output.logits, batch)
 
         return {"": full}

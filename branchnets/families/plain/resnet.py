@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from branchnets.nn.conv import Conv
 from branchnets.nn.norm import BatchNorm
-from branchnets.nn.resnet_parts import Head, Shortcut, Stem
+from branchnets.nn.resnet_parts import Head, Shortcut, Stem, check_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +157,7 @@ class ResNet(nn.Module):
         self, images: jax.Array, *, train: bool = False, mask: jax.Array | None = None
     ) -> Output:
         common = (self.bn_group_size, self.bn_momentum, self.dtype)
+        check_images(images)
         x = images.astype(self.dtype)
         x = Stem(self.stem, self.stem_channels, *common, name="stem")(x, train=train, mask=mask)
         for i, blocks in enumerate(self.stages):
