@@ -27,11 +27,6 @@ from branchnets.engine import optim
 from branchnets.engine import state as states
 from branchnets.engine import step as steps
 
-# The sections that families add to a config, at the papers' values.
-SECTIONS: dict[str, dict[str, Any]] = {
-    "coded": dict(mu=6.0, exponent=4.0, threshold=0.0, block_gradients=False, schemes=()),
-}
-
 
 @dataclass(frozen=True)
 class Compiled:
@@ -57,8 +52,8 @@ def compile_model(
     Raises:
       ValueError: an unknown model, or a class count that its family cannot train.
     """
-    config = configs.base(**SECTIONS)
-    config.family, config.model.name = registry.entry(name).family, name
+    config = configs.base(registry.entry(name).family)
+    config.model.name = name
     config.dtype, config.batch_size = dtype, batch
     config.optimizer.weight_decay = 5e-4
     spec = data.DataSpec(image_shape, classes, tuple(map(str, range(classes))))

@@ -7,23 +7,16 @@ an epoch takes about 40 minutes (--config.dtype=float32); use an accelerator.
 CIFAR-100 is read from a tfds directory: --config.data.data_dir=..., or TFDS_DATA_DIR.
 """
 
-from ml_collections.config_dict import placeholder
-
 from branchnets.engine import config as configs
 
 
 def get_config(arg=None):
     args = configs.parse_arg(arg, smoke=False, seed=0)
-    config = configs.base(
-        coded=dict(mu=6.0, exponent=4.0, threshold=0.0, block_gradients=False, schemes=())
-    )
-    config.family = "coded"
+    config = configs.base("coded")
     config.seed = args.seed
     config.model.name = "coded_resnext29_20x6d_cifar100"
-    config.model.active = placeholder(tuple)
     config.model.drop_rate = 0.1
-    config.model.normalize = True
-    config.model.aggregate = "sum"
+    config.coded.mu = 6.0
 
     config.data.name = "cifar100"
     config.data.label = "fine"

@@ -6,23 +6,16 @@ Not in the paper.  A fixed class-balanced subset of the training split, the whol
 epochs; compare only with resnext_cifar10_10k.py.  See results/ for time and accuracy.
 """
 
-from ml_collections.config_dict import placeholder
-
 from branchnets.engine import config as configs
 
 
 def get_config(arg=None):
     args = configs.parse_arg(arg, smoke=False, seed=0)
-    config = configs.base(
-        coded=dict(mu=6.0, exponent=4.0, threshold=0.0, block_gradients=False, schemes=())
-    )
-    config.family = "coded"
+    config = configs.base("coded")
     config.seed = args.seed
     config.model.name = "coded_resnext11_10x4d_cifar10"
-    config.model.active = placeholder(tuple)
     config.model.drop_rate = 0.1
-    config.model.normalize = True
-    config.model.aggregate = "sum"
+    config.coded.mu = 6.0
 
     config.data.name = "cifar10"
     config.data.train_size = 10_000

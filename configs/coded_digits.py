@@ -6,23 +6,16 @@ Two CPU cores: about 2 minutes.  Not in the paper; goals: test accuracy 97.5 %, 
 the last block 90 %.  The 1,797 digits of the UCI collection come with the package.
 """
 
-from ml_collections.config_dict import placeholder
-
 from branchnets.engine import config as configs
 
 
 def get_config(arg=None):
     args = configs.parse_arg(arg, smoke=False, seed=0)
-    config = configs.base(
-        coded=dict(mu=6.0, exponent=4.0, threshold=0.0, block_gradients=False, schemes=())
-    )
-    config.family = "coded"
+    config = configs.base("coded")
     config.seed = args.seed
     config.model.name = "coded_resnext_digits"
-    config.model.active = placeholder(tuple)
     config.model.drop_rate = 0.1
-    config.model.normalize = True
-    config.model.aggregate = "sum"
+    config.coded.mu = 6.0
 
     config.data.name = "digits"
     config.data.image_size = 16

@@ -7,8 +7,6 @@ Paper (Table 2): 78.12 %, mu = 1, p_drop = 0.1; 447 images/s on eight TPU v2 cor
 `:variant=c4` gives the last three blocks of c4 the ratio 8/32 and c5 4/32.
 """
 
-from ml_collections.config_dict import placeholder
-
 from branchnets.engine import config as configs
 
 #: N_act of every block, by stage (appendix B).
@@ -21,16 +19,11 @@ VARIANTS = {
 
 def get_config(arg=None):
     args = configs.parse_arg(arg, smoke=False, seed=0, variant="paper")
-    config = configs.base(
-        coded=dict(mu=1.0, exponent=4.0, threshold=0.0, block_gradients=False, schemes=())
-    )
-    config.family = "coded"
+    config = configs.base("coded")
     config.seed = args.seed
     config.model.name = "coded_resnext50_32x4d_imagenet"
-    config.model.active = placeholder(tuple)
     config.model.drop_rate = 0.1
-    config.model.normalize = True
-    config.model.aggregate = "sum"
+    config.coded.mu = 1.0
     if args.variant not in VARIANTS:
         raise configs.ConfigError(
             f"unknown variant {args.variant!r}; known: {', '.join(VARIANTS)}"

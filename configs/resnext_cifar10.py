@@ -5,18 +5,14 @@
 Paper (Table 2): 93.66 %.  Same recipe as coded_cifar10.py, without the code.
 """
 
-from ml_collections.config_dict import placeholder
-
 from branchnets.engine import config as configs
 
 
 def get_config(arg=None):
     args = configs.parse_arg(arg, smoke=False, seed=0)
-    config = configs.base()
-    config.family = "plain"
+    config = configs.base("plain")
     config.seed = args.seed
     config.model.name = "resnext29_10x11d"
-    config.model.depths = placeholder(tuple)
 
     config.data.name = "cifar10"
     config.augment.crop_padding = 4

@@ -5,18 +5,14 @@
 Not in the paper.  The baseline of coded_cifar10_10k.py: same shape, same recipe, no code.
 """
 
-from ml_collections.config_dict import placeholder
-
 from branchnets.engine import config as configs
 
 
 def get_config(arg=None):
     args = configs.parse_arg(arg, smoke=False, seed=0)
-    config = configs.base()
-    config.family = "plain"
+    config = configs.base("plain")
     config.seed = args.seed
     config.model.name = "resnext11_10x4d_cifar10"
-    config.model.depths = placeholder(tuple)
 
     config.data.name = "cifar10"
     config.data.train_size = 10_000

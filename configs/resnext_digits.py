@@ -5,18 +5,14 @@
 Two CPU cores: about 2 minutes.  Same shape, same recipe; no code, no coding loss.
 """
 
-from ml_collections.config_dict import placeholder
-
 from branchnets.engine import config as configs
 
 
 def get_config(arg=None):
     args = configs.parse_arg(arg, smoke=False, seed=0)
-    config = configs.base()
-    config.family = "plain"
+    config = configs.base("plain")
     config.seed = args.seed
     config.model.name = "resnext_digits"
-    config.model.depths = placeholder(tuple)
 
     config.data.name = "digits"
     config.data.image_size = 16

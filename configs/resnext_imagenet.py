@@ -5,18 +5,14 @@
 Paper (Table 2): 78.05 %; 439 images/s on eight TPU v2 cores (Table 4).
 """
 
-from ml_collections.config_dict import placeholder
-
 from branchnets.engine import config as configs
 
 
 def get_config(arg=None):
     args = configs.parse_arg(arg, smoke=False, seed=0)
-    config = configs.base()
-    config.family = "plain"
+    config = configs.base("plain")
     config.seed = args.seed
     config.model.name = "resnext50_32x4d"
-    config.model.depths = placeholder(tuple)
     config.model.head_bias = False  # as in the coded network, 25,027,904 parameters
 
     config.data.name = "imagenet2012"

@@ -9,18 +9,19 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from branchnets import families
 from branchnets.errors import ConfigError, nearest
 
 
-def base(**sections: Mapping[str, Any]) -> ConfigDict:
-    """Return a config with every field that the engine and the data know, at its default.
+def base(family: str = "plain") -> ConfigDict:
+    """Return a config with every field that engine, data and a family know, at its default.
 
     Fields marked optional are empty (None) until a config or an override sets them. The result is
     locked, so that a misspelt field in a config file is an error; `model` alone is open, since
     what it takes besides `name` depends on the model.
 
     Args:
-      **sections: Sections of a family, such as `coded=dict(mu=6.0)`, added as they are.
+      family: The family, which adds fields of its own.
 
     Returns:
       A ConfigDict with these fields:
@@ -52,7 +53,7 @@ def base(**sections: Mapping[str, Any]) -> ConfigDict:
     config = ConfigDict(
         dict(
             seed=0,
-            family="plain",
+            family=family,
             batch_size=128,
             epochs=1,
             dtype="float32",
@@ -107,8 +108,12 @@ def base(**sections: Mapping[str, Any]) -> ConfigDict:
             log=dict(every_steps=50),
         )
     )
-    for name, section in sections.items():
-        config[name] = ConfigDict(section)
+    for section, fields in families.config_fields(family).items():
+        if section not in config:
+            config[section] = ConfigDict()
+        for name, default in fields.items():
+            empty = isinstance(default, type)  # a type stands for an optional field of that type
+            config[section][name] = placeholder(default) if empty else default
     config.lock()
     config.model.unlock()
     return config

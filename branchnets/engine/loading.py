@@ -118,7 +118,8 @@ def apply_overrides(
         words = list(overrides)
     known = flatten(config)
     # A field that a config or an earlier override has filled is still optional.
-    optional = {path for c in (base(), config) for path, v in flatten(c).items() if v is None}
+    fields = (flatten(base(config.family)), known)
+    optional = {path for flat in fields for path, value in flat.items() if value is None}
     typed = []
     for word in words:
         path, has_value, text = re.sub(r"^--?(no)?config\.", "", word).partition("=")

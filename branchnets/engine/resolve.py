@@ -233,7 +233,7 @@ def from_plain(saved: Mapping[str, Any]) -> ConfigDict:
     Raises:
       ConfigError: A field of another type than this version of the program gives it.
     """
-    known = base()
+    known = base(saved.get("family", "plain"))
     known.unlock()
     try:
         _fill(known, saved)

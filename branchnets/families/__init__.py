@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from branchnets.errors import unknown
 from branchnets.families.base import Family
 from branchnets.registry import FAMILIES
+
+
+def config_fields(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """What a family adds to a config; see ``Family.fields``.
+
+    Raises:
+      ValueError: an unknown family.
+    """
+    return _family(name).fields
+
+
+def _family(name: str) -> type[Family]:
+    if name not in FAMILIES:
+        raise unknown("family", name, FAMILIES)
+    return importlib.import_module(FAMILIES[name]).FAMILY
 
 
 def create(config: Any, data_spec: Any) -> Family:
@@ -20,6 +36,4 @@ def create(config: Any, data_spec: Any) -> Family:
     Raises:
       ValueError: an unknown family, model or field.
     """
-    if config.family not in FAMILIES:
-        raise unknown("family", config.family, FAMILIES)
-    return importlib.import_module(FAMILIES[config.family]).FAMILY.from_config(config, data_spec)
+    return _family(config.family).from_config(config, data_spec)

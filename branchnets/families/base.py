@@ -126,6 +126,9 @@ class Family:
 
     model: nn.Module
     name: ClassVar[str] = "base"
+    #: What the family adds to a config: section -> field -> default; a type stands for an optional
+    #: field of that type, empty by default.
+    fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Variable collections that the optimiser changes.
     trainable: ClassVar[tuple[str, ...]] = ("params",)
 

@@ -20,7 +20,8 @@ from branchnets.errors import RunDirError
 
 
 def make_config(**fields):
-    config = c.base(coded=dict(mu=6.0, schemes=("a", "b")))
+    config = c.base("coded")
+    config.coded.schemes = ("a", "b")
     config.model.name = "net"
     return c.apply_overrides(config, fields)
 
@@ -50,7 +51,8 @@ def test_a_run_is_created_and_taken_up_again(path):
     text = (path / "config.json").read_text()
     document = json.loads(text)
     assert document["resolved"] == {"total_steps": 5}
-    assert document["raw"]["coded"] == {"mu": 6.0, "schemes": ["a", "b"]}
+    saved = document["raw"]["coded"]
+    assert (saved["mu"], saved["schemes"]) == (6.0, ["a", "b"])
     assert text == json.dumps(document, indent=2, sort_keys=True) + "\n"
     before = contents(path)
     assert start(path) is True

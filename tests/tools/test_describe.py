@@ -55,7 +55,7 @@ def test_json_and_options(capsys):
 
 def test_bad_input(capsys):
     error = failure(capsys, "coded_resnxt_digits")
-    assert "did you mean coded_resnext_digits" in error and "resnet50" in error
+    assert "Did you mean 'coded_resnext_digits'" in error and "resnet50" in error
     assert "coded_resnext_digits" in failure(capsys)  # none given: the names there are
     assert "--depht" in failure(capsys, "resnet50", "--depht=2")
     assert "--config=FILE" in failure(capsys, "resnet50", "--config.seed=1")

@@ -38,6 +38,17 @@ class CodedFamily(base.Family):
     threshold: float = 0.0
     block_gradients: bool = False
     name: ClassVar[str] = "coded"
+    #: `model.active`: N_act of every block, by stage; `coded.schemes`: names or files.
+    fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "model": {"active": tuple, "drop_rate": 0.1, "normalize": True, "aggregate": "sum"},
+        "coded": {
+            "mu": 6.0,
+            "exponent": 4.0,
+            "threshold": 0.0,
+            "block_gradients": False,
+            "schemes": (),
+        },
+    }
 
     @classmethod
     def from_config(cls, config: Any, data_spec: Any) -> CodedFamily:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -16,6 +17,10 @@ class PlainFamily(base.Family):
     """L = L_class, the mean cross-entropy."""
 
     name: ClassVar[str] = "plain"
+    fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # Blocks of each stage, instead of the registered network's.
+        "model": {"depths": tuple},
+    }
 
     @classmethod
     def from_config(cls, config: Any, data_spec: Any) -> PlainFamily:
