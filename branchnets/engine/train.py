@@ -140,6 +140,11 @@ class Loop:
         compiled = steps.compile_step(step_fn, setup.mesh)
         tally_shape = jax.eval_shape(step_fn, self.state, setup.inputs.arrays(self.done))[1]
         self._tally = steps.empty_tally(tally_shape)
+        self.progress.message(
+            f"{setup.config.model.name} on {setup.dataset.name}: steps {self.done} to {end} "
+            f"on {setup.mesh.size} {setup.mesh.devices.flat[0].device_kind} device(s); "
+            "compiling the first one ..."
+        )
         while self.done < end:
             arrays = setup.inputs.arrays(self.done)
             self.state, self._tally, marker = compiled(self.state, arrays, self._tally)

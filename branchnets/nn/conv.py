@@ -45,11 +45,11 @@ def choose_lowering(
         return "grouped"
     # The gradient of the direct form is out of the question on CPU. A dense convolution gets
     # faster per channel up to some 32 of them, which then outweighs the products with zeros: later
-    # with a stride (x's gradient is mostly zeros then), earlier in the kernel's gradient. Powers
-    # of two keep the channels well aligned.
-    width = 32 if stride == 1 else 64
+    # with a stride (x's gradient is mostly zeros then), earlier in the kernel's gradient. Two
+    # branches at a time pay up to 64, having half as many convolutions to start. Powers of two
+    # keep the channels well aligned.
     pack = 1
-    while 2 * pack * in_group <= width and 2 * pack <= groups:
+    while 2 * pack <= groups and 2 * pack * in_group <= (64 if stride > 1 or pack == 1 else 32):
         pack *= 2
     return f"packed:{pack},{pack // 2}" if pack > 1 else "packed:1"
 

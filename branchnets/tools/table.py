@@ -1,0 +1,106 @@
+"""Puts finished runs into one table: mean and standard deviation over seeds.
+
+python -m branchnets.tools.table runs/coded_0 runs/coded_1 runs/plain_0 runs/plain_1
+python -m branchnets.tools.table runs/* --metric=test_accuracy --metric=test/cross_entropy
+
+Runs whose configs differ in the seed alone share a row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from branchnets.errors import UserError, nearest
+
+_DASH = "–"
+
+
+def load(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """(config, figures) of a finished run; figures are the numbers of summary.json by path.
+
+    Raises:
+      UserError: the run is not finished, or is no run.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())["raw"]
+        summary = json.loads((folder / "summary.json").read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} is no finished run: {pathlib.Path(error.filename).name} is missing."
+        ) from None
+    summary["commit"] = summary["environment"]["source"].get("commit") or _DASH
+    del summary["environment"]
+    return config, flatten(summary)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a/b": value} of nested dictionaries."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        flat |= flatten(value, f"{path}/") if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def rows(folders: Sequence[pathlib.Path], metrics: Sequence[str]) -> list[list[str]]:
+    """One row for each config: model, data, seeds, the metrics, commit."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for folder in folders:
+        config, figures = load(folder)
+        key = json.dumps({**config, "seed": None}, sort_keys=True)
+        groups.setdefault(key, []).append(figures)
+    known = {name for runs in groups.values() for run in runs for name in run}
+    for metric in metrics:
+        if metric not in known:
+            raise UserError(f"no run has a figure {metric!r}. {nearest(metric, known)}")
+    table = []
+    for runs in groups.values():
+        seeds = ", ".join(str(run["seed"]) for run in runs)
+        commits = ", ".join(sorted({run["commit"][:7] for run in runs}))
+        cells = [cell([run[m] for run in runs if m in run]) for m in metrics]
+        table.append([runs[0]["model"], runs[0]["dataset"], seeds, *cells, commits])
+    return table
+
+
+def cell(values: Sequence[float]) -> str:
+    """ "mean ± sample standard deviation", the value itself if there is one, or a dash."""
+    if not values:
+        return _DASH
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return f"{mean:.4f}"
+    return f"{mean:.4f} ± {statistics.stdev(values):.4f}"
+
+
+def markdown(headers: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [headers, ["---"] * len(headers), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m branchnets.tools.table", description="Finished runs as one table."
+    )
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN")
+    parser.add_argument("--metric", action="append", help="path in summary.json; may be repeated")
+    options = parser.parse_args(argv)
+    metrics = options.metric or ["test_accuracy"]
+    try:
+        body = rows(options.runs, metrics)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(markdown(["model", "data", "seeds", *metrics, "commit"], body))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
