@@ -19,11 +19,11 @@ from jax.typing import DTypeLike
 
 
 class Statistics(NamedTuple):
-    """Per-group statistics: `mean` and biased `var` [G, C], `count` [G] of examples (mask sum)."""
+    """Per-group statistics: `mean` and biased `var` [G, C], number of `examples` [G] (mask sum)."""
 
     mean: Array
     var: Array
-    count: Array
+    examples: Array
 
 
 def batch_norm(
@@ -128,9 +128,9 @@ def update_running(
     mean: Array, var: Array, statistics: Statistics, momentum: float
 ) -> tuple[Array, Array]:
     """New running averages; groups of padding alone do not enter, nor does a batch of them."""
-    weight = (statistics.count > 0).astype(mean.dtype)
+    weight = (statistics.examples > 0).astype(mean.dtype)
     weight = weight / jnp.maximum(weight.sum(), 1)
-    rate = (1 - momentum) * (statistics.count > 0).any()
+    rate = (1 - momentum) * (statistics.examples > 0).any()
     return (
         mean + rate * (weight @ statistics.mean - mean),
         var + rate * (weight @ statistics.var - var),
@@ -221,11 +221,10 @@ def _backward(groups, epsilon, relu, kept, cotangents):
     sum_dy_normal = (dy * centred).sum(axes) * inverse
     per_example = math.prod(x32.shape[2:-1])
     if mask is None:
-        share = 1 / (x32.shape[1] * per_example)
+        share: Array | float = 1 / (x32.shape[1] * per_example)
     else:
         elements = jnp.maximum(mask.reshape(groups, -1).sum(1) * per_example, 1)
-        share = mask.reshape(groups, -1) / elements[:, None]
-        share = _per_example(share, groups, x32.ndim)
+        share = _per_example(mask.reshape(groups, -1) / elements[:, None], groups, x32.ndim)
     dx = dy - share * (
         _per_channel(sum_dy, x32.ndim) + centred * _per_channel(inverse * sum_dy_normal, x32.ndim)
     )

@@ -160,6 +160,25 @@ def test_the_choice_is_made_for_the_target_and_not_for_the_host():
     assert choose_lowering("cpu", x.shape, kernel.shape, 10) != "grouped"
 
 
+@pytest.mark.parametrize(
+    "width,groups,stride,expected",
+    [
+        (4, 32, 1, "packed:8,4"),
+        (6, 20, 1, "packed:4,2"),
+        (11, 10, 1, "packed:2,1"),
+        (16, 32, 2, "packed:4,2"),
+        (44, 10, 1, "packed:1"),
+        (4, 3, 1, "packed:2,1"),
+        (64, 1, 2, "grouped"),
+    ],
+)
+def test_measured_choices_on_cpu(width, groups, stride, expected):
+    shape = (8, 16, 16, width * groups)
+    kernel = (3, 3, width, width * groups)
+    assert choose_lowering("cpu", shape, kernel, groups, stride) == expected
+    assert choose_lowering("cpu", shape, (1, 1, *kernel[2:]), groups, stride) == "dot"
+
+
 @pytest.mark.tpu_compile
 def test_compiling_for_a_tpu_takes_the_grouped_form():
     pytest.importorskip("libtpu")

@@ -47,7 +47,7 @@ def test_closed_form():
     )
     np.testing.assert_allclose(statistics.mean, [[2, 0], [0, 12]])
     np.testing.assert_allclose(statistics.var, [[1, 0], [0, 4]], atol=1e-6)
-    np.testing.assert_allclose(statistics.count, [2, 2])
+    np.testing.assert_allclose(statistics.examples, [2, 2])
     np.testing.assert_allclose(y, [[-1, 0], [3, 0], [1, -1], [1, 1]], rtol=1e-5)
 
 
