@@ -17,6 +17,10 @@ class ConfigError(UserError, ValueError):
     """A config, a config argument or an override that cannot be used."""
 
 
+class DataError(UserError, ValueError):
+    """A data set that is not there, is damaged, or cannot be used as the config says."""
+
+
 class RunDirError(UserError):
     """A run directory that cannot be used as asked. Nothing in it was changed."""
 
@@ -53,9 +57,9 @@ class TrainingError(UserError):
     """A run that cannot go on; what was saved before is whole."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that does not exist: the nearest one, and all of them."""
     known = sorted(known)
     hint = nearest(str(name), known)
     everything = "" if hint.startswith("Known") else f" Known: {', '.join(known)}."
-    return ValueError(f"unknown {kind} {name!r}. {hint}{everything}")
+    return ConfigError(f"unknown {kind} {name!r}. {hint}{everything}")

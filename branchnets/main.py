@@ -23,6 +23,9 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "config", None, "Config file, with arguments after a colon.", flag_values=own
     )
+    flags.DEFINE_string(
+        "checkpoint", "latest", "What --mode=eval reads: latest, best or a step.", flag_values=own
+    )
     return own
 
 
@@ -37,21 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not own.workdir:
             raise configs.ConfigError("no run directory given: --workdir=runs/NAME")
         return _evaluate(command, own) if own.mode == "eval" else _train(command, own)
-    except (UserError, ValueError, TypeError) as error:
-        if not isinstance(error, UserError) and not _is_for_the_user(error):
-            raise
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def _is_for_the_user(error: Exception) -> bool:
-    """Whether an error comes from our own checks, and not from the depths of a library."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(
-        "branchnets."
-    )
 
 
 def _train(command, own: flags.FlagValues) -> int:
@@ -65,14 +56,15 @@ def _evaluate(command, own: flags.FlagValues) -> int:
     from branchnets.engine.evaluate import scalars
     from branchnets.engine.logging import format_table
     from branchnets.engine.rundir import RunDir
-    from branchnets.engine.train import run_eval
+    from branchnets.engine.runs import evaluate_run
 
     run_dir = RunDir(own.workdir, write=False)
     if command.config is not None:
         raise configs.ConfigError("--mode=eval takes the config of the run; leave --config out.")
     config = configs.apply_overrides(run_dir.config(), command.overrides)
-    metrics = run_eval(run_dir, config)
-    print(format_table(sorted(scalars(metrics).items()), (config.data.name, "value")))
+    metrics, split, step = evaluate_run(run_dir, config, own.checkpoint)
+    title = f"{config.data.name}/{split} at step {step}"
+    print(format_table(sorted(scalars(metrics).items()), (title, "value")))
     return 0
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import importlib
+import re
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from branchnets.errors import unknown
+from branchnets.errors import ConfigError, nearest, unknown
 
 # One line a family: the module that registers its networks and its Family class.
 FAMILIES = {
@@ -110,7 +111,14 @@ def create_model(name: str, *, num_classes: int | None = None, **overrides: Any)
     try:
         return found.build(num_classes=classes, **overrides)
     except TypeError as error:
-        raise ValueError(f"{name}: {error}; see the fields of its module") from error
+        match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if match is None:
+            raise
+        module = found.build(num_classes=classes)
+        fields = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
+        raise ConfigError(
+            f"{name} has no field {match[1]!r}. {nearest(match[1], fields)}"
+        ) from error
 
 
 def build_from_config(config: Any, data_spec: Any) -> Any:
@@ -126,7 +134,7 @@ def build_from_config(config: Any, data_spec: Any) -> Any:
     }
     name = config.model.name
     if entry(name).family != config.family:
-        raise ValueError(
+        raise ConfigError(
             f"model {name!r} belongs to family {entry(name).family!r}, the config says "
             f"{config.family!r}; set config.family or choose another model"
         )

@@ -35,5 +35,5 @@ def get_config(arg=None):
     config.eval.every_epochs = 5
     config.checkpoint.every_epochs = 5
     if args.smoke:
-        configs.smoke(config, num_classes=100, model=dict(active=((20,), (8,), (4,))))
+        configs.smoke(config, model=dict(active=((20,), (8,), (4,))))
     return config

@@ -31,5 +31,5 @@ def get_config(arg=None):
     config.eval.every_epochs = 5
     config.checkpoint.every_epochs = 1
     if args.smoke:
-        configs.smoke(config, num_classes=10, model=dict(active=((10,), (5,), (3,))))
+        configs.smoke(config, model=dict(active=((10,), (5,), (3,))))
     return config

@@ -2,6 +2,9 @@
 
     python -m branchnets.main --config=configs/coded_imagenet.py --workdir=runs/coded_imagenet
 
+This version cannot read ImageNet yet: it has no streamed input and no random resized crop.  The
+network can be described and timed, and `:smoke` runs the recipe on made-up images.
+
 Paper (Table 2): 78.12 %, mu = 1, p_drop = 0.1; 447 images/s on eight TPU v2 cores (Table 4), about
 45 minutes an epoch.  Variants of appendix B: `:variant=c3` gives stage c3 the ratio 24/32;
 `:variant=c4` gives the last three blocks of c4 the ratio 8/32 and c5 4/32.
@@ -49,5 +52,6 @@ def get_config(arg=None):
     config.eval.every_epochs = 1
     config.checkpoint.every_epochs = 1
     if args.smoke:
-        configs.smoke(config, num_classes=1000, model=dict(active=((32,), (32,), (16,), (8,))))
+        last = tuple((stage[-1],) for stage in VARIANTS[args.variant])
+        configs.smoke(config, model=dict(active=last))
     return config

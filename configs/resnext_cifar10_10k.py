@@ -28,5 +28,5 @@ def get_config(arg=None):
     config.eval.every_epochs = 5
     config.checkpoint.every_epochs = 1
     if args.smoke:
-        configs.smoke(config, num_classes=10, model=dict(depths=(1, 1, 1)))
+        configs.smoke(config, model=dict(depths=(1, 1, 1)))
     return config

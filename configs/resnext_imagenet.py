@@ -2,6 +2,8 @@
 
     python -m branchnets.main --config=configs/resnext_imagenet.py --workdir=runs/resnext_imagenet
 
+This version cannot read ImageNet yet: see coded_imagenet.py.
+
 Paper (Table 2): 78.05 %; 439 images/s on eight TPU v2 cores (Table 4).
 """
 
@@ -33,5 +35,5 @@ def get_config(arg=None):
     config.eval.every_epochs = 1
     config.checkpoint.every_epochs = 1
     if args.smoke:
-        configs.smoke(config, num_classes=1000, model=dict(depths=(1, 1, 1, 1)))
+        configs.smoke(config, model=dict(depths=(1, 1, 1, 1)))
     return config

@@ -14,9 +14,13 @@ FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 FILES = sorted(path.name for path in FOLDER.glob("*.py"))
 
 
-@pytest.mark.parametrize("name", FILES)
+SMOKES = [f"{name}:smoke" for name in FILES]
+SMOKES += [f"coded_imagenet.py:smoke,variant={variant}" for variant in ("c3", "c4")]
+
+
+@pytest.mark.parametrize("name", SMOKES)
 def test_smoke(name, tmp_path):
-    config = configs.load(f"{FOLDER / name}:smoke")
+    config = configs.load(FOLDER / name)
     assert train(config, str(tmp_path), jax.devices()[:1]) == 0
     assert (tmp_path / "summary.json").exists()
 

@@ -37,8 +37,8 @@ def test_wrong_names_list_the_right_ones():
         branchnets.create_model("resnext29_10x11")
     with pytest.raises(ValueError, match="unknown dtype 'float8'"):
         branchnets.create_model("resnet50", dtype="float8")
-    with pytest.raises(ValueError, match="unexpected keyword argument 'depht'"):
-        branchnets.create_model("resnet50", depht=3)
+    with pytest.raises(ValueError, match="no field 'head_bia'. Did you mean 'head_bias'"):
+        branchnets.create_model("resnet50", head_bia=True)
 
 
 def test_what_is_no_batch_of_images_is_refused():

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from branchnets.data.base import field
 from branchnets.data.randaugment import rand_augment
+from branchnets.errors import DataError
 
 ORDERS = ("crop_first", "randaugment_first")
 
@@ -40,11 +41,11 @@ class Augment:
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
-            raise ValueError(f"augment.order={self.order!r}; it is one of {', '.join(ORDERS)}")
+            raise DataError(f"augment.order={self.order!r}; it is one of {', '.join(ORDERS)}")
         if self.crop_padding < 0 or self.randaugment_layers < 0:
-            raise ValueError("augment.crop_padding and augment.randaugment_layers must be >= 0")
+            raise DataError("augment.crop_padding and augment.randaugment_layers must be >= 0")
         if not 0 <= self.randaugment_magnitude <= 10:
-            raise ValueError(
+            raise DataError(
                 f"augment.randaugment_magnitude={self.randaugment_magnitude} is outside 0..10"
             )
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from branchnets.errors import DataError
+
 
 @dataclass(frozen=True)
 class Split:
@@ -37,11 +39,11 @@ class Split:
                 "scale and cast them before building a Split (normalisation happens on the device)"
             )
         if images.ndim != 4:
-            raise ValueError(f"images must be [n, H, W, C], got shape {images.shape}")
+            raise DataError(f"images must be [n, H, W, C], got shape {images.shape}")
         if not np.issubdtype(labels.dtype, np.integer):
             raise TypeError(f"labels must be integers, got {labels.dtype}")
         if labels.shape != images.shape[:1]:
-            raise ValueError(
+            raise DataError(
                 f"labels must be [n] with n = {len(images)} images, got shape {labels.shape}"
             )
         object.__setattr__(self, "images", images)
@@ -93,13 +95,13 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not self.splits:
-            raise ValueError(f"dataset {self.name!r} has no splits")
+            raise DataError(f"dataset {self.name!r} has no splits")
         shapes = {name: split.images.shape[1:] for name, split in self.splits.items()}
         if len(set(shapes.values())) > 1:
-            raise ValueError(f"dataset {self.name!r}: image shapes differ by split: {shapes}")
+            raise DataError(f"dataset {self.name!r}: image shapes differ by split: {shapes}")
         channels = self.image_shape[-1]
         if len(self.mean) != channels or len(self.std) != channels:
-            raise ValueError(
+            raise DataError(
                 f"dataset {self.name!r} has {channels} channels but {len(self.mean)} means "
                 f"and {len(self.std)} standard deviations"
             )
@@ -122,7 +124,7 @@ class Dataset:
     def split(self, name: str) -> Split:
         """The split of that name; a KeyError lists the names there are."""
         if name not in self.splits:
-            raise KeyError(
+            raise DataError(
                 f"dataset {self.name!r} has no split {name!r}, only {sorted(self.splits)}"
                 + ("; set data.validation_size to hold one out" if name == "validation" else "")
             )
@@ -139,7 +141,7 @@ def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:
     """Raise a ValueError naming the first label of `labels` (int [n]) outside 0..K-1."""
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:
-        raise ValueError(
+        raise DataError(
             f"{where}: label {int(labels[bad[0]])} of example {int(bad[0])} is outside the "
             f"{num_classes} classes 0..{num_classes - 1} ({bad.size} such labels in all)"
         )
@@ -164,7 +166,7 @@ def balanced_indices(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
       ValueError: size is negative or larger than n.
     """
     if not 0 <= size <= len(labels):
-        raise ValueError(f"cannot choose {size} of {len(labels)} examples")
+        raise DataError(f"cannot choose {size} of {len(labels)} examples")
     random = np.random.RandomState(seed)
     classes, counts = np.unique(labels, return_counts=True)
     order = random.permutation(len(classes))
@@ -208,7 +210,7 @@ def pad(split: Split, size: int) -> Split:
     """Surround every image with zeros up to size x size; an odd pixel goes right and below."""
     _, height, width, _ = split.images.shape
     if height > size or width > size:
-        raise ValueError(f"data.pad_to={size} is smaller than the {height}x{width} images")
+        raise DataError(f"data.pad_to={size} is smaller than the {height}x{width} images")
     top, left = (size - height) // 2, (size - width) // 2
     edges = ((0, 0), (top, size - height - top), (left, size - width - left), (0, 0))
     return Split(np.pad(split.images, edges), split.labels)
@@ -233,19 +235,19 @@ def prepare(dataset: Dataset, cfg: Any) -> Dataset:
         train = dataset.split("train")
         if validation_size:
             if "validation" in splits:
-                raise ValueError(
+                raise DataError(
                     f"dataset {dataset.name!r} has a validation split of its own; "
                     "leave data.validation_size empty"
                 )
             if not 0 < validation_size < len(train):
-                raise ValueError(
+                raise DataError(
                     f"data.validation_size={validation_size} must lie between 0 and the "
                     f"{len(train)} training examples of {dataset.name!r}"
                 )
             train, splits["validation"] = hold_out(train, validation_size, seed)
         if train_size is not None:
             if not 0 < train_size <= len(train):
-                raise ValueError(
+                raise DataError(
                     f"data.train_size={train_size} must lie between 1 and the {len(train)} "
                     f"training examples of {dataset.name!r} (after holding out validation)"
                 )

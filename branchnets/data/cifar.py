@@ -6,6 +6,7 @@ from typing import Any
 
 from branchnets.data.base import Dataset, DataSpec, field
 from branchnets.data.tfds import DatasetInfo, find_dataset, read_split
+from branchnets.errors import DataError
 
 _SHAPE = (32, 32, 3)
 _MEAN_STD = {
@@ -55,7 +56,7 @@ def _feature(name: str, cfg: Any) -> tuple[str, tuple[str, ...]]:
     """The record's field that holds the label, and the class names."""
     label = field(cfg, "label", "label")
     if label not in _FEATURES[name]:
-        raise ValueError(
+        raise DataError(
             f"data.label={label!r}: {name} has {', '.join(map(repr, _FEATURES[name]))}"
         )
     return _FEATURES[name][label]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from branchnets.data.base import Dataset, DataSpec, Split, field
+from branchnets.errors import DataError
 
 _GRID = 4  # a class is a coarse random pattern of 4x4 blocks
 _NOISE = 32  # and a pixel departs from it by at most this much
@@ -28,7 +29,7 @@ def read(cfg: Any = None) -> Dataset:
     shape = spec(cfg)
     size = int(field(cfg, "fake_size", 512))
     if size < 1 or shape.num_classes < 1:
-        raise ValueError("data.fake_size and data.num_classes must be at least 1")
+        raise DataError("data.fake_size and data.num_classes must be at least 1")
     patterns = np.random.RandomState(0).randint(
         64, 192, (shape.num_classes, _GRID, _GRID, shape.image_shape[-1])
     )

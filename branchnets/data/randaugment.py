@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from branchnets.errors import DataError
+
 OPERATIONS = (
     "AutoContrast",
     "Equalize",
@@ -180,7 +182,7 @@ def _apply_layers(
 ) -> jax.Array:
     """ops and negative are int [layers, B]."""
     if images.shape[-1] not in (1, 3):
-        raise ValueError(f"RandAugment needs grey or RGB images, got {images.shape[-1]} channels")
+        raise DataError(f"RandAugment needs grey or RGB images, got {images.shape[-1]} channels")
     tables = Tables(*map(jnp.asarray, tables))
     one = functools.partial(_apply_one, tables=tables, fill=jnp.asarray(fill))
 

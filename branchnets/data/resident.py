@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from branchnets.data.augment import Augment, augment, normalize
 from branchnets.data.base import Dataset, Split
+from branchnets.errors import DataError
 
 _ORDER_PURPOSE = 0x6F7264  # sets these keys apart from other uses of the seed
 
@@ -24,11 +25,11 @@ _ORDER_PURPOSE = 0x6F7264  # sets these keys apart from other uses of the seed
 def check_batch_size(batch_size: int, mesh: Mesh | None, what: str = "batch_size") -> None:
     """Raise a ValueError unless the mesh's "data" axis divides `batch_size`."""
     if batch_size < 1:
-        raise ValueError(f"{what}={batch_size} must be at least 1")
+        raise DataError(f"{what}={batch_size} must be at least 1")
     if mesh is not None and batch_size % mesh.shape["data"]:
         devices = mesh.shape["data"]
         nearest = max(devices, batch_size // devices * devices)
-        raise ValueError(
+        raise DataError(
             f"{what}={batch_size} does not divide evenly over {devices} devices; "
             f"{nearest} or {nearest + devices} would"
         )
@@ -76,7 +77,7 @@ class ResidentInput:
     ) -> None:
         check_batch_size(batch_size, mesh)
         if len(split) < batch_size:
-            raise ValueError(
+            raise DataError(
                 f"the training split of {dataset.name!r} has {len(split)} examples, fewer than "
                 f"one batch of {batch_size}; lower batch_size or raise data.train_size"
             )
@@ -171,7 +172,7 @@ class EvalInput:
     ) -> None:
         check_batch_size(batch_size, mesh, "eval.batch_size")
         if not len(split):
-            raise ValueError(f"a split of {dataset.name!r} to be evaluated is empty")
+            raise DataError(f"a split of {dataset.name!r} to be evaluated is empty")
         self.batch_size = batch_size
         self.num_examples = len(split)
         self._split, self._mesh = split, mesh

@@ -22,13 +22,14 @@ from PIL import Image
 from branchnets.data.base import Split
 from branchnets.data.cache import cached
 from branchnets.data.tfrecord import DamagedRecordError, TFRecordFile, parse_example
+from branchnets.errors import DataError
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _FORMATS = ("tfrecord", "array_record")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-class DatasetNotFound(FileNotFoundError):
+class DatasetNotFound(DataError, FileNotFoundError):
     """The dataset has not been prepared; the message has the command that prepares it."""
 
 
@@ -137,7 +138,7 @@ class DatasetInfo:
         features = json.loads((directory / "features.json").read_text())
         file_format = info.get("fileFormat", "tfrecord")
         if file_format not in _FORMATS:
-            raise ValueError(
+            raise DataError(
                 f"{directory}: records are in format {file_format!r}; "
                 f"only {' and '.join(_FORMATS)} can be read"
             )
@@ -153,7 +154,7 @@ class DatasetInfo:
     def shard_lengths(self, split: str) -> list[int]:
         """Records per shard of a split; a KeyError lists the splits there are."""
         if split not in self.splits:
-            raise KeyError(f"{self.directory} has no split {split!r}, only {list(self.splits)}")
+            raise DataError(f"{self.directory} has no split {split!r}, only {list(self.splits)}")
         return [int(length) for length in self.splits[split]["shardLengths"]]
 
     def shard_paths(self, split: str) -> list[Path]:
@@ -180,7 +181,7 @@ class DatasetInfo:
     def class_names(self, feature: str) -> tuple[str, ...]:
         """The class names of a ClassLabel feature, in label order."""
         if feature not in self.features:
-            raise KeyError(
+            raise DataError(
                 f"{self.directory} has no feature {feature!r}, only {sorted(self.features)}"
             )
         count = int(self.features[feature]["classLabel"]["numClasses"])
@@ -189,7 +190,7 @@ class DatasetInfo:
             return tuple(str(k) for k in range(count))
         names = tuple(path.read_text().split("\n")[:count])
         if len(names) != count:
-            raise ValueError(f"{path} names {len(names)} classes, features.json says {count}")
+            raise DataError(f"{path} names {len(names)} classes, features.json says {count}")
         return names
 
 
@@ -200,7 +201,7 @@ class _ArrayRecordFile:
         try:
             from array_record.python import array_record_module
         except ImportError as error:
-            raise ImportError(
+            raise DataError(
                 f"{path} is in array_record format; to read it: pip install array_record"
             ) from error
         self.path = path
@@ -246,7 +247,7 @@ class TfdsSource:
         names = list(self.info.features) if features is None else list(features)
         for name in names:
             if name not in self.info.features:
-                raise KeyError(
+                raise DataError(
                     f"{directory} has no feature {name!r}, only {list(self.info.features)}"
                 )
         self._specs = {name: self.info.features[name] for name in names}
@@ -312,7 +313,7 @@ def read_split(
     source = TfdsSource(directory, split, (image, label))
     paths = source.info.shard_paths(split)
     if not len(source):
-        raise ValueError(f"{directory}: split {split!r} is empty")
+        raise DataError(f"{directory}: split {split!r} is empty")
 
     def images() -> np.ndarray:
         source = TfdsSource(directory, split, (image,))
@@ -321,7 +322,7 @@ def read_split(
         for i in range(len(source)):
             decoded = source[i][image]
             if decoded.shape != first.shape:
-                raise ValueError(
+                raise DataError(
                     f"{directory}/{split}: example {i} is {decoded.shape}, the first is "
                     f"{first.shape}; images of several sizes cannot be held as one array"
                 )

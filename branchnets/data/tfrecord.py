@@ -19,12 +19,13 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from branchnets.data.cache import cached
+from branchnets.errors import DataError
 
 _HEADER = struct.Struct("<QI")  # length, masked CRC of the length
 _FOOTER = struct.Struct("<I")  # masked CRC of the bytes
 
 
-class DamagedRecordError(ValueError):
+class DamagedRecordError(DataError):
     """A record file that is truncated or fails its checksum; names the file and the offset."""
 
 

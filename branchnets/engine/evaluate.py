@@ -32,9 +32,15 @@ class Evaluator:
         def add(variables: PyTree, extra: PyTree, batch: PyTree, index: Any, total: PyTree) -> Any:
             key = purpose_key(jax.random.key(self._seed), f"eval/{name}")
             metrics = mode(variables, extra, batch, jax.random.fold_in(key, index))
-            return jax.tree.map(jnp.add, total, metrics) if total is not None else metrics
+            return jax.tree.map(jnp.add, total, metrics)
 
-        return jax.jit(add)
+        def zeros(variables: PyTree, extra: PyTree, batch: PyTree) -> Any:
+            shapes = jax.eval_shape(mode, variables, extra, batch, jax.random.key(0))
+            empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+            # Placed as the sums will be, or the second batch would compile anew.
+            return jax.device_put(empty, jax.tree.leaves(variables)[0].sharding)
+
+        return jax.jit(add), zeros
 
     def __call__(
         self, variables: PyTree, extra: PyTree, batches: Iterable[dict[str, jax.Array]]
@@ -44,10 +50,12 @@ class Evaluator:
         Metrics of a mode other than ``""`` are named ``"mode/metric"``.  0/0 is nan: a class
         without examples has no mean.
         """
-        totals: dict[str, Any] = dict.fromkeys(self._modes)
+        totals: dict[str, Any] = {}
         for index, batch in enumerate(batches):
-            for name, run in self._modes.items():
-                totals[name] = run(variables, extra, batch, index, totals[name])
+            for name, (add, zeros) in self._modes.items():
+                if name not in totals:
+                    totals[name] = zeros(variables, extra, batch)
+                totals[name] = add(variables, extra, batch, index, totals[name])
         return {
             f"{mode}/{metric}" if mode else metric: mean(*pair)
             for mode, metrics in jax.device_get(totals).items()

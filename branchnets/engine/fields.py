@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from branchnets import families
+from branchnets.data import spec
 from branchnets.errors import ConfigError, nearest
 
 
@@ -69,6 +70,7 @@ def base(family: str = "plain") -> ConfigDict:
                 image_size=placeholder(int),
                 pad_to=placeholder(int),
                 num_classes=placeholder(int),
+                channels=placeholder(int),
                 fake_size=placeholder(int),
             ),
             augment=dict(
@@ -101,7 +103,7 @@ def base(family: str = "plain") -> ConfigDict:
             checkpoint=dict(
                 every_epochs=1,
                 every_steps=placeholder(int),
-                keep_latest=1,
+                keep_latest=2,  # one alone, when damaged, would be the whole run
                 keep_best=1,
                 best_metric="accuracy",
             ),
@@ -182,7 +184,6 @@ def _convert(name: str, text: str | None, default: Any) -> Any:
 def smoke(
     config: ConfigDict,
     *,
-    num_classes: int,
     image_size: int = 8,
     batch_size: int = 8,
     steps: int = 2,
@@ -195,7 +196,6 @@ def smoke(
 
     Args:
       config: A config made with `base`.
-      num_classes: Classes of the fake source, as many as the config's own dataset has.
       image_size: Side of the fake images in pixels.
       batch_size: Examples of one batch and, when gradients are accumulated, of each of its two
         parts.
@@ -210,8 +210,9 @@ def smoke(
         config.bn_group_size = min(config.bn_group_size, max(batch_size // 2, 1))
     for name, value in (model or {}).items():
         config.model[name] = value
-    data = config.data
-    data.name, data.num_classes, data.image_size = "fake", num_classes, image_size
+    own, data = spec(None, config.data), config.data
+    data.name, data.image_size = "fake", image_size
+    data.num_classes, data.channels = own.num_classes, own.image_shape[-1]
     data.fake_size = steps * config.batch_size
     data.data_dir = data.train_size = data.validation_size = data.pad_to = None
     data.label = "label"

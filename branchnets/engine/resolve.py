@@ -22,7 +22,6 @@ MAY_CHANGE = (
     "eval.batch_size",
     "checkpoint.*",
     "data.data_dir",
-    "mesh.*",
 )
 """Fields that do not change what is learned: a run may be resumed with others."""
 
@@ -40,6 +39,8 @@ _AT_LEAST = {
     "optimizer.accumulate_steps": 1,
     "optimizer.weight_decay": 0,
     "optimizer.grad_clip": 0,
+    "optimizer.momentum": 0,
+    "schedule.factor": 0,
     "schedule.warmup_epochs": 0,
     "schedule.final_learning_rate": 0,
     "eval.batch_size": 1,
@@ -63,7 +64,6 @@ class Resolved:
       warmup_steps: Updates over which the rate rises to its peak.
       milestone_steps: Updates after which the step schedule multiplies the rate.
       microbatch_size: Examples whose gradient is computed at once, over all devices.
-      eval_batch_size: Examples of one evaluation batch, over all devices.
       eval_every_steps: Updates between evaluations; total_steps = only at the end.
       checkpoint_every_steps: Updates between checkpoints; total_steps = only at the end.
       log_every_steps: Updates between log lines.
@@ -75,7 +75,6 @@ class Resolved:
     warmup_steps: int
     milestone_steps: tuple[int, ...]
     microbatch_size: int
-    eval_batch_size: int
     eval_every_steps: int
     checkpoint_every_steps: int
     log_every_steps: int
@@ -119,7 +118,6 @@ def resolve(config: ConfigDict, *, steps_per_epoch: int) -> Resolved:
         warmup_steps=round(schedule.warmup_epochs * steps_per_epoch),
         milestone_steps=tuple(round(epoch * steps_per_epoch) for epoch in schedule.milestones),
         microbatch_size=config.batch_size // optimizer.accumulate_steps,
-        eval_batch_size=config.eval.batch_size or config.batch_size,
         eval_every_steps=interval(config.eval.every_epochs),
         checkpoint_every_steps=(
             config.checkpoint.every_steps or interval(config.checkpoint.every_epochs)
@@ -150,12 +148,9 @@ def validate(config: ConfigDict, num_devices: int, *, train: bool = True) -> Non
         value = flat[path]
         if value is not None and not (value >= least and math.isfinite(value)):
             raise ConfigError(f"{path} is {value}; it must be at least {least}.")
-    size = config.eval.batch_size
-    if size is not None and size % num_devices:
-        raise ConfigError(
-            f"eval.batch_size is {size}, which {num_devices} devices do not divide; "
-            f"try --config.eval.batch_size={_multiples(size, num_devices)}."
-        )
+    for path in ("optimizer.learning_rate", "optimizer.base_learning_rate"):
+        if flat[path] is not None and not (flat[path] > 0 and math.isfinite(flat[path])):
+            raise ConfigError(f"{path} is {flat[path]}; it must be above 0.")
     if not train:
         return
     if config.schedule.warmup_epochs >= config.epochs:

@@ -76,12 +76,18 @@ class RunDir:
         Raises:
           RunDirError: There is no run here, or its config cannot be read.
         """
-        return from_plain(self._saved())
+        return from_plain(self._saved()["raw"])
+
+    def derived(self) -> dict[str, Any]:
+        """Return what was derived from the config of the run that is here; raises as `config`."""
+        return self._saved()["resolved"]
 
     def _saved(self) -> dict[str, Any]:
         file = self.path / "config.json"
         try:
-            return json.loads(file.read_text())["raw"]
+            document = json.loads(file.read_text())
+            document["raw"], document["resolved"]
+            return document
         except (FileNotFoundError, NotADirectoryError):
             raise RunDirError(
                 f"{self.path} is no run directory: it has no config.json. Train there first, or "
@@ -137,7 +143,7 @@ class RunDir:
         return resumed
 
     def _refuse_other(self, config: ConfigDict) -> None:
-        changed = diff(self._saved(), config)
+        changed = diff(self._saved()["raw"], config)
         if changed:
             raise RunDirError(
                 f"{self.path} holds a run with another config:\n  "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import optax
@@ -19,24 +20,48 @@ from branchnets.families.base import Family
 
 
 @dataclasses.dataclass(frozen=True)
-class Setup:
-    """What a config stands for.
+class EvalSetup:
+    """What is needed to evaluate a network.
 
     Attributes:
       config: as given, overrides included.
       dataset: in host memory.
       family: with its network.
       mesh: the devices.
-      inputs: the training input.
-      resolved: values derived from the config.
-      rate: the learning rate as a function of the step.
-      optimizers: one for every trainable collection.
     """
 
     config: ConfigDict
     dataset: data.Dataset
     family: Family
     mesh: Mesh
+
+    def evaluation_input(self, split: str) -> data.EvalInput:
+        """The batches of a split."""
+        batch_size = self.config.eval.batch_size or self.config.batch_size
+        # Padding is masked out, so rounding the batch up to the devices changes no figure.
+        batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
+        return data.EvalInput(self.dataset.split(split), self.dataset, batch_size, self.mesh)
+
+    def abstract_state(self) -> TrainState:
+        """Shapes and shardings of the state, for restoring a checkpoint into."""
+        return meshes.abstract(jax.eval_shape(self._create), self.mesh)
+
+    def _create(self) -> TrainState:
+        """A state without optimiser."""
+        return states.create(self.family, {}, self.dataset.image_shape, self.config.seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup(EvalSetup):
+    """What is needed to train a network.
+
+    Attributes:
+      inputs: the training input.
+      resolved: values derived from the config.
+      rate: the learning rate as a function of the step.
+      optimizers: one for every trainable collection.
+    """
+
     inputs: data.ResidentInput
     resolved: configs.Resolved
     rate: optax.Schedule
@@ -47,43 +72,44 @@ class Setup:
         make = jax.jit(self._create, out_shardings=meshes.replicated(self.mesh))
         return make()
 
-    def abstract_state(self) -> TrainState:
-        """Shapes and shardings of the state, for restoring a checkpoint into."""
-        return meshes.abstract(jax.eval_shape(self._create), self.mesh)
-
     def _create(self) -> TrainState:
         shape = self.dataset.image_shape
         return states.create(self.family, self.optimizers, shape, self.config.seed)
 
-    def evaluation_input(self, split: str, dataset: data.Dataset | None = None) -> data.EvalInput:
-        """The batches of a split, of the config's data set or of another one."""
-        dataset = dataset or self.dataset
-        # Padding is masked out, so rounding the batch up to the devices changes no figure.
-        batch_size = -(-self.resolved.eval_batch_size // self.mesh.size) * self.mesh.size
-        return data.EvalInput(dataset.split(split), dataset, batch_size, self.mesh)
-
+    @property
     def validation_split(self) -> str:
         """The split that is evaluated during training."""
-        chosen = self.config.eval.split
-        if chosen is None:
-            return "validation" if "validation" in self.dataset.splits else "test"
-        return chosen
+        default = "validation" if "validation" in self.dataset.splits else "test"
+        return self.config.eval.split or default
+
+    def derived(self) -> dict[str, Any]:
+        """What follows from the config, for config.json: numbers, and what the network is given."""
+        dataset = self.dataset
+        return {
+            **self.resolved.as_dict(),
+            "data": {
+                "image_shape": dataset.image_shape,
+                "class_names": dataset.class_names,
+                "mean": dataset.mean,
+                "std": dataset.std,
+            },
+        }
 
 
 def prepare(config: ConfigDict, devices: list[jax.Device] | None = None) -> Setup:
-    """Builds what a config stands for.
+    """Builds what training needs.
 
     Args:
       config: overrides included.
       devices: to use; all by default.
 
     Raises:
-      ConfigError, ValueError: a config that cannot run; the message says what to change.
+      UserError: a config that cannot run; the message says what to change.
     """
     mesh = meshes.make_mesh(devices)
     configs.validate(config, mesh.size)
-    dataset = data.load(config.data)
-    family = families.create(config, data.spec(dataset, config.data))
+    evaluated = _prepare(config, mesh)
+    dataset, family = evaluated.dataset, evaluated.family
     inputs = data.ResidentInput(
         dataset.split("train"), dataset, config.augment, config.batch_size, config.seed, mesh
     )
@@ -94,3 +120,18 @@ def prepare(config: ConfigDict, devices: list[jax.Device] | None = None) -> Setu
         for collection in family.trainable
     }
     return Setup(config, dataset, family, mesh, inputs, resolved, rate, optimizers)
+
+
+def prepare_evaluation(config: ConfigDict, devices: list[jax.Device] | None = None) -> EvalSetup:
+    """Builds what evaluation needs; arguments and errors are those of :func:`prepare`."""
+    mesh = meshes.make_mesh(devices)
+    configs.validate(config, mesh.size, train=False)
+    return _prepare(config, mesh)
+
+
+def _prepare(config: ConfigDict, mesh: Mesh) -> EvalSetup:
+    dataset = data.load(config.data)
+    if config.eval.split is not None:  # now, not after the first epochs
+        dataset.split(config.eval.split)
+    family = families.create(config, data.spec(dataset, config.data))
+    return EvalSetup(config, dataset, family, mesh)

@@ -48,7 +48,7 @@ def create(
 
     Args:
       family: brings the network and its extra state.
-      optimizers: one for every trainable collection.
+      optimizers: one for every trainable collection; none for evaluation alone.
       image_shape: (H, W, C).
       seed: parameters are a function of it alone.
     """
@@ -60,6 +60,6 @@ def create(
         step=jnp.zeros((), jnp.int32),
         params=params,
         model_state=variables,
-        opt_state={name: optimizers[name].init(params[name]) for name in family.trainable},
+        opt_state={name: tx.init(params[name]) for name, tx in optimizers.items()},
         extra=family.init_extra({**params, **variables}),
     )

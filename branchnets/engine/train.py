@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from branchnets import data
 from branchnets.engine import environment, evaluate
 from branchnets.engine import step as steps
 from branchnets.engine.checkpoint import Checkpoints
@@ -49,7 +47,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
     run_dir = RunDir(workdir, write=first)
     setup = prepare(config, devices)
     with run_dir:
-        run_dir.start(config, setup.resolved.as_dict(), environment.describe())
+        run_dir.start(config, setup.derived(), environment.describe())
         settings = config.checkpoint
         checkpoints = Checkpoints(
             run_dir.checkpoints,
@@ -207,13 +205,13 @@ class Loop:
         return self.done / self.setup.resolved.steps_per_epoch
 
     def _evaluate(self) -> dict[str, float]:
-        split = self.setup.validation_split()
+        split = self.setup.validation_split
         with self.progress.pause():
             metrics = self.evaluator(
                 self.state.variables, self.state.extra, self.setup.evaluation_input(split)
             )
-        self.writer.write(self.done, metrics, split=split, epoch=self._epoch)
         found = evaluate.scalars(metrics)
+        self.writer.write(self.done, found, split=split, epoch=self._epoch)
         self.progress.message(
             f"step {self.done} · {split} accuracy {found['accuracy']:.2%}, "
             f"cross-entropy {found['cross_entropy']:.4g}"
@@ -233,53 +231,3 @@ def _seconds_before(run_dir: RunDir) -> float:
     file = run_dir.path / "metrics.jsonl"
     lines = read_metrics(file) if file.exists() else []
     return max((line.get("seconds", 0.0) for line in lines), default=0.0)
-
-
-def run_eval(run_dir: RunDir, config: ConfigDict) -> dict[str, Any]:
-    """Evaluates the newest checkpoint of a run; writes nothing.
-
-    Args:
-      run_dir: of the run.
-      config: its config, with overrides such as another data set.
-
-    Returns:
-      Metrics on the test split.
-    """
-    _check_fits(run_dir.config(), config)
-    setup, state, _ = restore_run(run_dir, config)
-    evaluator = evaluate.Evaluator(setup.family, config.seed)
-    split = config.eval.split or "test"
-    return evaluator(state.variables, state.extra, setup.evaluation_input(split))
-
-
-def _check_fits(trained: ConfigDict, given: ConfigDict) -> None:
-    """Refuses a data set that the network of a run cannot be given, before anything is read."""
-    own, other = data.spec(None, trained.data), data.spec(None, given.data)
-    if own.num_classes != other.num_classes:
-        raise TrainingError(
-            f"the run was trained for the {own.num_classes} classes of {trained.data.name}; "
-            f"{given.data.name} has {other.num_classes}, so its labels mean something else."
-        )
-    if own.image_shape != other.image_shape:
-        size = own.image_shape[0]
-        hint = (
-            f" --config.data.image_size={size} resizes."
-            if own.image_shape[2:] == (other.image_shape[2:])
-            else ""
-        )
-        raise TrainingError(
-            f"the run was trained on images of shape {own.image_shape}; those of "
-            f"{given.data.name} are {other.image_shape}.{hint}"
-        )
-
-
-def restore_run(
-    run_dir: RunDir, config: ConfigDict, devices: list[jax.Device] | None = None
-) -> tuple[Setup, TrainState, int]:
-    """(setup, state, step) of a run's newest checkpoint; nothing is written or renamed."""
-    setup = prepare(config, devices)
-    with Checkpoints(run_dir.checkpoints, read_only=True) as checkpoints:
-        restored = checkpoints.restore(setup.abstract_state())
-    if restored is None:
-        raise TrainingError(f"{run_dir.path} has no checkpoint yet; train there first.")
-    return setup, *restored

@@ -106,7 +106,9 @@ def classification_metrics(logits: jax.Array, batch: Batch) -> Metrics:
     index = jnp.arange(logits.shape[-1])
     # Equal logits are ranked by class index, as argmax does, so that a constant output is not
     # counted as always right.
-    rank = jnp.sum((logits > at_label) | ((logits == at_label) & (index < labels[:, None])), axis=1)
+    # Written so that a logit that is not a number is never counted as beaten.
+    ahead = ~(logits < at_label) & ((logits != at_label) | (index < labels[:, None]))
+    rank = jnp.sum(ahead, axis=1)
     metrics = {
         "cross_entropy": summed(cross_entropy(logits, labels), mask),
         "accuracy": summed(rank == 0, mask),

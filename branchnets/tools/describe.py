@@ -50,17 +50,7 @@ def _from_config(
     from branchnets.engine import config as configs
 
     config = configs.load(path, overrides)
-    if config.data.name in data.DATASETS:
-        spec = data.spec(None, config.data)
-    else:
-        entry = registry.entry(config.model.name)
-        print(
-            f"note: no source for the data set {config.data.name!r}; taking the images and "
-            "classes that the model is usually given",
-            file=sys.stderr,
-        )
-        names = tuple(map(str, range(entry.num_classes)))
-        spec = data.DataSpec(entry.image_shape, entry.num_classes, names)
+    spec = data.spec(None, config.data)
     if num_classes is not None:
         spec = dataclasses.replace(spec, num_classes=num_classes)
     model = registry.build_from_config(config, spec)

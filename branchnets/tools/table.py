@@ -40,7 +40,7 @@ def load(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, float]]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a/b": value} of nested dictionaries."""
+    """{"a/b": value} of nested dictionaries: texts and numbers."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         path = f"{prefix}{name}"
@@ -55,7 +55,13 @@ def rows(folders: Sequence[pathlib.Path], metrics: Sequence[str]) -> list[list[s
         config, figures = load(folder)
         key = json.dumps({**config, "seed": None}, sort_keys=True)
         groups.setdefault(key, []).append(figures)
-    known = {name for runs in groups.values() for run in runs for name in run}
+    known = {
+        name
+        for runs in groups.values()
+        for run in runs
+        for name, value in run.items()
+        if isinstance(value, int | float)
+    }
     for metric in metrics:
         if metric not in known:
             raise UserError(f"no run has a figure {metric!r}. {nearest(metric, known)}")

@@ -48,7 +48,7 @@ def test_dataset_refuses_uneven_splits_and_statistics():
         make_dataset(train=make_split(shape=(4, 4, 3)))
     dataset = make_dataset(train=make_split())
     assert dataset.image_shape == (4, 4, 1) and dataset.num_classes == 3
-    with pytest.raises(KeyError, match="no split 'validation'.*validation_size"):
+    with pytest.raises(ValueError, match="no split 'validation'.*validation_size"):
         dataset.split("validation")
 
 

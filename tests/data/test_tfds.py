@@ -132,9 +132,9 @@ def test_missing_dataset_says_how_to_prepare_it(tmp_path):
 
 def test_unknown_split_feature_and_format_are_refused(tmp_path):
     directory = fixture.write_dataset(tmp_path, "toy", {"train": [1]})
-    with pytest.raises(KeyError, match="no split 'test', only .'train'"):
+    with pytest.raises(ValueError, match="no split 'test', only .'train'"):
         tfds.TfdsSource(directory, "test")
-    with pytest.raises(KeyError, match="no feature 'depth', only"):
+    with pytest.raises(ValueError, match="no feature 'depth', only"):
         tfds.TfdsSource(directory, "train", ["depth"])
     info = directory / "dataset_info.json"
     info.write_text(info.read_text().replace('"tfrecord"', '"riegeli"'))

@@ -23,12 +23,13 @@ def get_config(arg=None):
     config = c.base("coded")
     config.seed = args.seed
     config.model.name = f"net_{args.k}_{args.connectivity}"
+    config.data.name = "digits"
     config.model.ratios = ((1, 2), (3, 4))
     config.epochs = 10
     config.optimizer.weight_decay_exclude = ("bias",)
     config.optimizer.grad_clip = 1.0
     if args.smoke:
-        return c.smoke(config, num_classes=10, model=dict(depth=1))
+        return c.smoke(config, model=dict(depth=1))
     return config
 '''
 
@@ -123,8 +124,9 @@ def test_every_empty_field_of_base_can_be_emptied_again(file):
     optional = [path for path, value in leaves(c.base("coded")).items() if value is None]
     assert "bn_group_size" in optional and "data.data_dir" in optional
     for path in optional:
-        text = {"data.data_dir": "/x", "eval.split": "/x", "model.active": "(3,)"}
-        value = text.get(path, "3")
+        texts = {"data.data_dir": "/x", "eval.split": "/x"}
+        texts |= {"model.active": "(3,)", "model.head_bias": "true"}
+        value = texts.get(path, "3")
         full = c.load(file, [f"--config.{path}={value}"])
         assert leaves(full)[path] is not None
         assert leaves(c.apply_overrides(full, [f"--config.{path}=none"]))[path] is None
@@ -259,7 +261,9 @@ def test_smoke_keeps_accumulation_grouping_and_warmup_at_work():
     config.optimizer.accumulate_steps = 4
     config.bn_group_size = 64
     config.epochs, config.schedule.warmup_epochs = 300, 5
-    c.smoke(config, num_classes=3)
+    config.data.name = "digits"
+    c.smoke(config)
+    assert (config.data.num_classes, config.data.channels) == (10, 1)
     c.validate(config, 8)
     assert (config.optimizer.accumulate_steps, config.bn_group_size) == (2, 4)
     steps = config.data.fake_size // config.batch_size
@@ -343,7 +347,7 @@ def test_derived_values_follow_the_overrides(file):
     got = c.resolve(config, steps_per_epoch=10)
     assert got.learning_rate == pytest.approx(0.8)
     assert (got.total_steps, got.warmup_steps, got.milestone_steps) == (40, 15, (10, 30))
-    assert (got.microbatch_size, got.eval_batch_size) == (256, 512)
+    assert got.microbatch_size == 256
     assert (got.eval_every_steps, got.checkpoint_every_steps, got.log_every_steps) == (10, 10, 50)
     assert config.to_json() == before
     assert json.loads(json.dumps(got.as_dict()))["total_steps"] == 40
@@ -362,7 +366,6 @@ def test_absolute_rate_and_explicit_intervals_win(file):
     got = c.resolve(config, steps_per_epoch=10)
     assert got.learning_rate == 0.3
     assert (got.checkpoint_every_steps, got.eval_every_steps) == (7, got.total_steps)
-    assert got.eval_batch_size == 50
 
 
 def test_a_split_smaller_than_a_batch_is_refused(file):
@@ -391,7 +394,8 @@ def test_a_split_smaller_than_a_batch_is_refused(file):
             8,
             "batch-norm group.*192 or 384",
         ),
-        ({"eval.batch_size": 100}, 8, "eval.batch_size is 100.*96 or 104"),
+        ({"eval.batch_size": 0}, 8, "eval.batch_size is 0.*at least 1"),
+        ({"optimizer.learning_rate": 0.0}, 8, "learning_rate is 0.0; it must be above 0"),
         ({"batch_size": 0}, 1, "batch_size is 0; it must be at least 1"),
         ({"epochs": 0}, 1, "epochs is 0"),
         ({"optimizer.weight_decay": float("nan")}, 1, "weight_decay"),

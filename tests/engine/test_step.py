@@ -77,7 +77,7 @@ def collectives(setup, function, *args):
 def test_grouped_statistics_add_no_collective_to_the_forward_pass(tiny, group, expected):
     setup, _ = build(tiny(bn_group_size=group), jax.devices())
     state = setup.init_state()
-    images = jax.device_put(jnp.ones((16, 8, 8, 3)), meshes.spread(setup.mesh))
+    images = jax.device_put(jnp.ones((16, 8, 8, 1)), meshes.spread(setup.mesh))
 
     def forward(variables, images):
         return setup.family.model.apply(
@@ -91,7 +91,7 @@ def test_grouped_statistics_add_no_collective_to_the_forward_pass(tiny, group, e
 def test_grouped_statistics_leave_only_gradient_reductions_to_the_backward_pass(tiny):
     setup, _ = build(tiny(), jax.devices())
     state = setup.init_state()
-    images = jax.device_put(jnp.ones((16, 8, 8, 3)), meshes.spread(setup.mesh))
+    images = jax.device_put(jnp.ones((16, 8, 8, 1)), meshes.spread(setup.mesh))
 
     def loss(params, images):
         output, _ = setup.family.model.apply(
@@ -120,7 +120,7 @@ def test_groups_of_an_eighth_are_the_statistics_of_each_device(tiny):
     config = tiny()
     setup, _ = build(config, jax.devices()[:1])
     state = setup.init_state()
-    images = jax.random.normal(jax.random.key(0), (16, 8, 8, 3))
+    images = jax.random.normal(jax.random.key(0), (16, 8, 8, 1))
 
     model = setup.family.model
     assert model.bn_group_size == 2 and model.drop_rate == 0.1

@@ -16,8 +16,11 @@ from branchnets import main
 from branchnets.engine import config as configs
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.evaluate import Evaluator
 from branchnets.engine.logging import read_metrics
 from branchnets.engine.rundir import RunDir
+from branchnets.engine.runs import restore_run
+from branchnets.engine.setup import prepare
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
 from branchnets.errors import RunDirError, TrainingError
 
@@ -26,7 +29,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def final_state(workdir, config):
-    return jax.device_get(training.restore_run(RunDir(workdir, write=False), config)[1])
+    """The newest state, with the optimiser's."""
+    template = prepare(config, ONE).abstract_state()
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        return jax.device_get(checkpoints.restore(template)[0])
 
 
 def assert_same_bits(one, other):
@@ -80,7 +86,7 @@ def test_a_run_stopped_in_mid_epoch_ends_where_an_uninterrupted_one_ends(
 
 
 def test_a_damaged_newest_checkpoint_is_survived(tiny, tmp_path, capsys):
-    config = tiny(**{"epochs": 2, "checkpoint.every_steps": 2, "checkpoint.keep_latest": 3})
+    config = tiny(epochs=2)  # how many are kept is the default
     training.train(config, str(tmp_path / "a"), ONE)
     want = final_state(tmp_path / "a", config)
     newest = tmp_path / "a" / "checkpoints" / "8"
@@ -97,7 +103,7 @@ def test_latest_and_best_are_kept(tiny, tmp_path):
     config = tiny(epochs=3)
     training.train(config, str(tmp_path), ONE)
     kept = Checkpoints(tmp_path / "checkpoints", read_only=True, best_metric="accuracy")
-    assert kept.latest_step() == 12 and len(kept.all_steps()) <= 2
+    assert kept.latest_step() == 12 and 2 <= len(kept.all_steps()) <= 3
     best = kept.metrics(kept.best_step())["accuracy"]
     evaluated = [
         line["accuracy"]
@@ -135,14 +141,26 @@ def test_evaluation_reads_a_run_and_writes_nothing(tiny, tmp_path, capsys):
 
 
 def test_evaluation_on_another_data_set(tiny, tmp_path, capsys):
-    config = tiny(**{"data.name": "digits", "data.train_size": 64})
-    training.train(config, str(tmp_path), ONE)
+    training.train(tiny(), str(tmp_path), ONE)
     capsys.readouterr()
     command = ["main", "--mode=eval", f"--workdir={tmp_path}"]
-    assert main.main([*command, "--config.eval.split=validation"]) == 0
-    assert "digits" in capsys.readouterr().out
+    digits = [*command, "--config.data.name=digits"]
+    assert main.main(digits) == 0
+    assert "digits/test at step 4" in capsys.readouterr().out
+    assert main.main([*digits, "--config.eval.split=validation", "--checkpoint=best"]) == 0
+    found = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    # Normalised as the run's own images were, not by the statistics of the other set.
+    config = RunDir(tmp_path, write=False).config()
+    config.data.name, config.eval.split = "digits", "validation"
+    setup, state, _ = restore_run(RunDir(tmp_path, write=False), config, devices=ONE)
+    images = (setup.dataset.split("validation").images / 255 - 0.5) / 0.25
+    logits = setup.family.model.apply(state.variables, images.astype(np.float32)).logits
+    right = np.argmax(logits, 1) == setup.dataset.split("validation").labels
+    assert float(found["accuracy"]) == pytest.approx(float(right.mean()), abs=1e-3)
+    assert main.main([*command, "--checkpoint=999"]) == 2
+    assert "no checkpoint of step 999" in capsys.readouterr().err
     assert main.main([*command, "--config.data.name=cifar100"]) == 2
-    assert "10 classes of digits; cifar100 has 100" in capsys.readouterr().err
+    assert "10 classes of fake; cifar100 has 100" in capsys.readouterr().err
     assert main.main([*command, "--config.data.name=cifar10"]) == 2
     assert "shape (8, 8, 1); those of cifar10 are (8, 8, 3)" in capsys.readouterr().err
 
@@ -154,8 +172,8 @@ def test_exact_evaluation_does_not_depend_on_the_batch(tiny, tmp_path):
     found = []
     for batch in (16, 5, 64):
         config.eval.batch_size = batch
-        setup, state, _ = training.restore_run(run_dir, config, ONE)
-        evaluator = training.evaluate.Evaluator(setup.family, 0)
+        setup, state, _ = restore_run(run_dir, config, devices=ONE)
+        evaluator = Evaluator(setup.family, 0)
         found.append(evaluator(state.variables, state.extra, setup.evaluation_input("test")))
     for other in found[1:]:
         assert other["accuracy"] == found[0]["accuracy"]
@@ -195,6 +213,26 @@ def test_exact_evaluation_does_not_depend_on_the_batch(tiny, tmp_path):
             "no coding scheme for 7 classes",
         ),
         (["--mode=eval", "--workdir=nowhere"], "no run directory"),
+        (
+            ["--config=configs/coded_cifar10.py", "--workdir=x", "--config.data.data_dir=nowhere"],
+            "download_and_prepare",
+        ),
+        (
+            ["--config=configs/coded_digits.py", "--workdir=x", "--config.eval.split=tset"],
+            "no split 'tset'",
+        ),
+        (
+            [
+                "--config=configs/coded_digits.py",
+                "--workdir=x",
+                "--config.optimizer.learning_rate=0.0",
+            ],
+            "must be above 0",
+        ),
+        (
+            ["--config=configs/coded_digits.py", "--workdir=x", "--config.model.drop_rate=1.0"],
+            "in [0, 1)",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, message, capsys, monkeypatch):

@@ -112,6 +112,10 @@ def test_schemes_that_do_not_fit_are_refused():
         create(**{"coded.schemes": ("cifar100_8of20",), "model.active": ((10,), (8,), (8,))})
     with pytest.raises(ValueError, match="for blocks of 5 active branches.*has none"):
         create(**{"coded.schemes": ("cifar10_5of10",), "model.active": ((10,), (3,), (3,))})
+    with pytest.raises(
+        ValueError, match="cifar10_3of10 and cifar10_3of10 are both for blocks of 3"
+    ):
+        create(**{"coded.schemes": ("cifar10_3of10", "cifar10_3of10")})
     with pytest.raises(ValueError, match="no coding scheme for 10 classes, 10 branches, 4 active"):
         create(**{"model.active": ((10,), (4,), (3,))})
 

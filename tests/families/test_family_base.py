@@ -27,6 +27,12 @@ def test_a_constant_output_is_not_always_right():
     assert float(found["accuracy"][0]) == 1 and float(found["top5_accuracy"][0]) == 5
 
 
+def test_what_is_not_a_number_is_not_right():
+    batch = {"label": jnp.arange(10)}
+    found = base.classification_metrics(jnp.full((10, 10), jnp.nan), batch)
+    assert float(found["accuracy"][0]) == 0 and float(found["top5_accuracy"][0]) == 0
+
+
 def test_few_classes_have_no_top5():
     assert "top5_accuracy" not in base.classification_metrics(
         jnp.zeros((2, 5)), {"label": jnp.zeros(2, jnp.int32)}

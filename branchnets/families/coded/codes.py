@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from branchnets.errors import unknown
+from branchnets.errors import ConfigError, unknown
 
 #: The published schemes: name -> (K, N, N_act).
 PUBLISHED = {
@@ -40,10 +40,12 @@ class CodingScheme:
     def __post_init__(self) -> None:
         words = np.asarray(self.codewords)
         if words.ndim != 2 or not words.size or not np.isin(words, (0, 1)).all():
-            raise ValueError(f"coding scheme {self.name}: need a [classes, branches] table of 0, 1")
+            raise ConfigError(
+                f"coding scheme {self.name}: need a [classes, branches] table of 0, 1"
+            )
         weights = words.sum(1)
         if (weights != weights[0]).any() or not weights[0]:
-            raise ValueError(
+            raise ConfigError(
                 f"coding scheme {self.name}: every codeword must have the same number of ones, "
                 f"found {weights.min()} to {weights.max()} (class {int(weights.argmin())})"
             )
@@ -51,7 +53,7 @@ class CodingScheme:
         twins = np.flatnonzero(first[inverse.ravel()] != np.arange(len(words)))
         if twins.size:
             other = int(first[inverse.ravel()][twins[0]])
-            raise ValueError(
+            raise ConfigError(
                 f"coding scheme {self.name}: classes {other} and {int(twins[0])} have one codeword"
             )
 
@@ -91,7 +93,7 @@ class CodingScheme:
         """This scheme, or ValueError if it is not for so many classes, branches and ones."""
         found = (self.num_classes, self.branches, self.active)
         if found != (num_classes, branches, active):
-            raise ValueError(
+            raise ConfigError(
                 f"coding scheme {self.name} has {found[0]} classes, {found[1]} branches and "
                 f"{found[2]} active; the block needs {num_classes}, {branches} and {active}"
             )
@@ -102,7 +104,7 @@ def parse_scheme(name: str, text: str) -> CodingScheme:
     """Reads one codeword of 0 and 1 a line; line number = class index."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len({len(line) for line in lines}) != 1 or set("".join(lines)) - set("01"):
-        raise ValueError(f"coding scheme {name}: need lines of 0 and 1 of equal length")
+        raise ConfigError(f"coding scheme {name}: need lines of 0 and 1 of equal length")
     return CodingScheme(name, np.array([list(map(int, line)) for line in lines], np.uint8))
 
 
@@ -170,7 +172,7 @@ def scheme_for(num_classes: int, branches: int, active: int) -> CodingScheme:
         scheme = load_scheme(name)
         if (scheme.num_classes, scheme.branches, scheme.active) == (num_classes, branches, active):
             return scheme
-    raise ValueError(
+    raise ConfigError(
         f"no coding scheme for {num_classes} classes, {branches} branches, {active} active; "
         f"give a file in config.coded.schemes, or use the numbers of: {', '.join(scheme_names())}"
     )

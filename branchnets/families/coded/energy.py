@@ -57,11 +57,17 @@ def _split(hidden: jax.Array, branches: int) -> jax.Array:
 def _energies_fwd(hidden, gram_matrix):
     branches = gram_matrix.shape[0]
     split = _split(hidden, branches)
-    # Products of bfloat16 numbers are exact in the float32 in which they are summed.
-    moments = (
-        jnp.einsum("bpnd,bpne->bnde", split, split, preferred_element_type=jnp.float32)
-        / split.shape[1]
+    # Products of bfloat16 numbers are exact in the float32 in which they are summed; float32 ones
+    # must not be rounded to fewer bits first, as accelerators do by default.
+    precision = "highest" if hidden.dtype == jnp.float32 else None
+    moments = jnp.einsum(
+        "bpnd,bpne->bnde",
+        split,
+        split,
+        precision=precision,
+        preferred_element_type=jnp.float32,
     )
+    moments = moments / split.shape[1]
     energies = jnp.einsum("bnde,nde->bn", moments, gram_matrix, precision="highest")
     return jnp.maximum(energies, 0.0), (hidden, gram_matrix, moments, energies > 0)
 

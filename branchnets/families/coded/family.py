@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from branchnets.errors import ConfigError
 from branchnets.families import base
 from branchnets.families.coded import codes, losses
 from branchnets.families.coded.energy_map import render_energy_map
@@ -40,7 +41,15 @@ class CodedFamily(base.Family):
     name: ClassVar[str] = "coded"
     #: `model.active`: N_act of every block, by stage; `coded.schemes`: names or files.
     fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "model": {"active": tuple, "drop_rate": 0.1, "normalize": True, "aggregate": "sum"},
+        "model": {
+            "active": tuple,
+            "drop_rate": 0.1,
+            "normalize": True,
+            "aggregate": "sum",
+            "stem_channels": int,
+            "head_bias": bool,
+            "bn_momentum": float,
+        },
         "coded": {
             "mu": 6.0,
             "exponent": 4.0,
@@ -54,6 +63,10 @@ class CodedFamily(base.Family):
     def from_config(cls, config: Any, data_spec: Any) -> CodedFamily:
         model = build_from_config(config, data_spec)
         section = config.coded
+        if section.mu < 0 or section.exponent <= 0 or section.threshold < 0:
+            raise ConfigError("coded.mu and coded.threshold must be >= 0, coded.exponent above 0")
+        if not 0 <= model.drop_rate < 1:
+            raise ConfigError(f"model.drop_rate is {model.drop_rate}; it must be in [0, 1)")
         return cls(
             model=model,
             schemes=block_schemes(
@@ -186,7 +199,14 @@ def block_schemes(
     Raises:
       ValueError: no scheme fits a block, a chosen one does not, or none of the blocks wants it.
     """
-    by_active = {scheme.active: scheme for scheme in chosen}
+    by_active: dict[int, codes.CodingScheme] = {}
+    for scheme in chosen:
+        if scheme.active in by_active:
+            raise ConfigError(
+                f"coding schemes {by_active[scheme.active].name} and {scheme.name} are both for "
+                f"blocks of {scheme.active} active branches; a ratio has one scheme (3.2.1)"
+            )
+        by_active[scheme.active] = scheme
     coded = model.coded_blocks()
     schemes = {}
     for s, stage in enumerate(active):
@@ -200,7 +220,7 @@ def block_schemes(
             schemes[block] = by_active[kept].require(num_classes, branches, kept)
     for kept, scheme in by_active.items():
         if not any(scheme is used for used in schemes.values()):
-            raise ValueError(
+            raise ConfigError(
                 f"coding scheme {scheme.name} is for blocks of {kept} active branches; "
                 f"model.active = {active} has none"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from branchnets.errors import ConfigError
 from branchnets.families.coded.model import CodedBlockSpec, CodedResNeXt
 from branchnets.families.plain.resnet import bottleneck_stages
 from branchnets.registry import Entry, register
@@ -50,9 +51,9 @@ class Builder:
         """Block specs; a run of equal ``active`` shares a drop mask (3.1.3)."""
         depths = tuple(map(len, active))
         if len(depths) != len(self.depths):
-            raise ValueError(f"active has {len(depths)} stages, the network {len(self.depths)}")
+            raise ConfigError(f"active has {len(depths)} stages, the network {len(self.depths)}")
         if not all(1 <= a <= self.branches for stage in active for a in stage):
-            raise ValueError(f"active must be 1 to {self.branches} in every block, not {active}")
+            raise ConfigError(f"active must be 1 to {self.branches} in every block, not {active}")
         run, previous, stages = 0, None, []
         plain = bottleneck_stages(depths, self.branches, self.width, self.channels)
         for blocks, ratios in zip(plain, active, strict=True):

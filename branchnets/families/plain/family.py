@@ -18,8 +18,16 @@ class PlainFamily(base.Family):
 
     name: ClassVar[str] = "plain"
     fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # Blocks of each stage, instead of the registered network's.
-        "model": {"depths": tuple},
+        # Instead of the registered network's: blocks of each stage, N, D and C of the first one.
+        "model": {
+            "depths": tuple,
+            "branches": int,
+            "width": int,
+            "channels": int,
+            "stem_channels": int,
+            "head_bias": bool,
+            "bn_momentum": float,
+        },
     }
 
     @classmethod
