@@ -32,7 +32,7 @@ def describe(command: Sequence[str] | None = None) -> dict[str, Any]:
 
     devices = jax.devices()
     return {
-        "command": list(sys.argv if command is None else command),
+        "command": _command() if command is None else list(command),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -48,6 +48,16 @@ def describe(command: Sequence[str] | None = None) -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "source": commit(Path(branchnets.__file__)),
     }  # fmt: skip
+
+
+def _command() -> list[str]:
+    """sys.argv, with a script that lies in the package named as a module."""
+    script = Path(sys.argv[0])
+    package = Path(branchnets.__file__).parent
+    if script.is_absolute() and script.is_relative_to(package):
+        module = script.relative_to(package.parent).with_suffix("")
+        return ["python", "-m", ".".join(module.parts), *sys.argv[1:]]
+    return list(sys.argv)
 
 
 def commit(file: Path) -> dict[str, Any]:
