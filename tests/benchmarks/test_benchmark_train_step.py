@@ -27,7 +27,7 @@ def test_json(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["resnext_digit"], "did you mean resnext_digits"),
+        (["resnext_digit"], "Did you mean 'resnext_digits'"),
         (["resnext_digits", "resnet50"], "--size"),
         (["coded_resnext_digits", "--classes=7"], "7 classes"),
     ],

@@ -113,7 +113,7 @@ def test_grouped_statistics_leave_only_gradient_reductions_to_the_backward_pass(
         for dims in re.findall(r"f32\[([\d,]*)\]", shape)
     ]
     parameters = sum(x.size for x in jax.tree.leaves(state.params))
-    assert parameters <= sum(sizes) < 1.1 * parameters
+    assert parameters <= sum(sizes) < 1.25 * parameters
 
 
 def test_groups_of_an_eighth_are_the_statistics_of_each_device(tiny):
