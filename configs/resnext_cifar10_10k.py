@@ -3,6 +3,7 @@
     python -m branchnets.main --config=configs/resnext_cifar10_10k.py --workdir=runs/resnext_10k
 
 Not in the paper.  The baseline of coded_cifar10_10k.py: same shape, same recipe, no code.
+Two CPU cores: about 20 minutes if idle; recorded test accuracy 67.1 % (results/cifar10_10k/).
 """
 
 from branchnets.engine import config as configs
