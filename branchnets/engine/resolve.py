@@ -12,9 +12,11 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from branchnets.data.augment import ORDERS
 from branchnets.engine.fields import base
 from branchnets.engine.loading import flatten
 from branchnets.errors import ConfigError, nearest
+from branchnets.registry import DTYPES
 
 MAY_CHANGE = (
     "log.*",
@@ -26,8 +28,8 @@ MAY_CHANGE = (
 """Fields that do not change what is learned: a run may be resumed with others."""
 
 _CHOICES = {
-    "dtype": ("float32", "bfloat16"),
-    "augment.order": ("crop_first", "randaugment_first"),
+    "dtype": tuple(DTYPES),
+    "augment.order": ORDERS,
     "schedule.name": ("cosine", "step", "constant"),
     "schedule.update_every": ("epoch", "step"),
 }

@@ -58,13 +58,13 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
         with checkpoints, StopRequest() as stop:
             restored = checkpoints.restore(setup.abstract_state())
             state, done = restored if restored is not None else (setup.init_state(), 0)
-            if not done and first:
+            if first and done:
+                print(f"Resuming {run_dir.path} at step {done}.", file=sys.stderr)
+            elif first:
                 overview = parameter_overview.get_parameter_overview(
                     state.params, include_stats=False
                 )
                 (run_dir.path / "parameters.txt").write_text(f"{overview}\n")
-            if done and first:
-                print(f"Resuming {run_dir.path} at step {done}.", file=sys.stderr)
             loop = Loop(setup, run_dir, checkpoints, stop, state, done)
             with loop.writer:
                 status = loop.run()
@@ -102,6 +102,8 @@ class Loop:
             resolved.total_steps, batch_size=setup.config.batch_size, enabled=first
         )
         self.evaluator = evaluate.Evaluator(setup.family, setup.config.seed)
+        # Once for the whole run: its normalisation is compiled anew with every instance.
+        self._validation = setup.evaluation_input(setup.validation_split)
         self._before = _seconds_before(self.run_dir)
         self._started = time.monotonic()
         self._saved = self.done if self.done else None
@@ -207,9 +209,7 @@ class Loop:
     def _evaluate(self) -> dict[str, float]:
         split = self.setup.validation_split
         with self.progress.pause():
-            metrics = self.evaluator(
-                self.state.variables, self.state.extra, self.setup.evaluation_input(split)
-            )
+            metrics = self.evaluator(self.state.variables, self.state.extra, self._validation)
         found = evaluate.scalars(metrics)
         self.writer.write(self.done, found, split=split, epoch=self._epoch)
         self.progress.message(

@@ -18,7 +18,6 @@ class Builder:
     """Builds one network of Table 1, with its ratios or others.
 
     Attributes:
-      depths: blocks of each stage.
       branches: N.
       width: D of the first stage; it doubles from stage to stage.
       active: N_act of every block, one tuple a stage; N is an ordinary block.
@@ -26,7 +25,6 @@ class Builder:
       fields: other fields of the module.
     """
 
-    depths: tuple[int, ...]
     branches: int
     width: int
     active: Active
@@ -50,8 +48,8 @@ class Builder:
     def stages(self, active: Active) -> tuple[tuple[CodedBlockSpec, ...], ...]:
         """Block specs; a run of equal ``active`` shares a drop mask (3.1.3)."""
         depths = tuple(map(len, active))
-        if len(depths) != len(self.depths):
-            raise ConfigError(f"active has {len(depths)} stages, the network {len(self.depths)}")
+        if len(active) != len(self.active):
+            raise ConfigError(f"active has {len(active)} stages, the network {len(self.active)}")
         if not all(1 <= a <= self.branches for stage in active for a in stage):
             raise ConfigError(f"active must be 1 to {self.branches} in every block, not {active}")
         run, previous, stages = 0, None, []
@@ -69,41 +67,45 @@ class Builder:
         return tuple(stages)
 
 
-BUILDERS: dict[str, Builder] = {
-    "coded_resnext29_10x11d_cifar10": Builder((3, 3, 3), 10, 11, ((10,) * 3, (5,) * 3, (3,) * 3)),
-    "coded_resnext29_20x6d_cifar100": Builder((3, 3, 3), 20, 6, ((20,) * 3, (8,) * 3, (4,) * 3)),
-    "coded_resnext50_32x4d_imagenet": Builder(
-        (3, 4, 6, 3),
-        32,
-        4,
-        ((32,) * 3, (32,) * 4, (16,) * 6, (8,) * 3),
-        fields=(("stem", "imagenet"),),
-    ),
-    "coded_resnext_digits": Builder(
-        (1, 2, 2),
-        10,
-        3,
-        ((10,), (5,) * 2, (3,) * 2),
-        channels=64,
-        fields=(("stem_channels", 32),),
-    ),
-    "coded_resnext11_10x4d_cifar10": Builder(
-        (1, 1, 1),
-        10,
-        4,
-        ((10,), (5,), (3,)),
-        channels=64,
-        fields=(("stem_channels", 32),),
-    ),
-}
+#: Name -> builder: the family reads from it how many branches are active when a config is silent.
+BUILDERS: dict[str, Builder] = {}
 
-_USUAL_INPUT = {
-    "coded_resnext29_10x11d_cifar10": ((32, 32, 3), 10),
-    "coded_resnext29_20x6d_cifar100": ((32, 32, 3), 100),
-    "coded_resnext50_32x4d_imagenet": ((160, 160, 3), 1000),
-    "coded_resnext_digits": ((16, 16, 1), 10),
-    "coded_resnext11_10x4d_cifar10": ((32, 32, 3), 10),
-}
 
-for _name, _builder in BUILDERS.items():
-    register(_name, Entry(_builder, "coded", *_USUAL_INPUT[_name]))
+def _register(
+    name: str, image_shape: tuple[int, int, int], num_classes: int, builder: Builder
+) -> None:
+    BUILDERS[name] = builder
+    register(name, Entry(builder, "coded", image_shape, num_classes))
+
+
+_register(
+    "coded_resnext29_10x11d_cifar10",
+    (32, 32, 3),
+    10,
+    Builder(10, 11, ((10,) * 3, (5,) * 3, (3,) * 3)),
+)
+_register(
+    "coded_resnext29_20x6d_cifar100",
+    (32, 32, 3),
+    100,
+    Builder(20, 6, ((20,) * 3, (8,) * 3, (4,) * 3)),
+)
+_register(
+    "coded_resnext50_32x4d_imagenet",
+    (160, 160, 3),
+    1000,
+    Builder(32, 4, ((32,) * 3, (32,) * 4, (16,) * 6, (8,) * 3), fields=(("stem", "imagenet"),)),
+)
+_SMALL: dict[str, Any] = {"channels": 64, "fields": (("stem_channels", 32),)}
+_register(
+    "coded_resnext_digits",
+    (16, 16, 1),
+    10,
+    Builder(10, 3, ((10,), (5,) * 2, (3,) * 2), **_SMALL),
+)
+_register(
+    "coded_resnext11_10x4d_cifar10",
+    (32, 32, 3),
+    10,
+    Builder(10, 4, ((10,), (5,), (3,)), **_SMALL),
+)
