@@ -56,14 +56,16 @@ def _evaluate(command, own: flags.FlagValues) -> int:
     from branchnets.engine.evaluate import scalars
     from branchnets.engine.logging import format_table
     from branchnets.engine.rundir import RunDir
-    from branchnets.engine.runs import evaluate_run
+    from branchnets.engine.runs import load_run
 
     run_dir = RunDir(own.workdir, write=False)
     if command.config is not None:
         raise configs.ConfigError("--mode=eval takes the config of the run; leave --config out.")
     config = configs.apply_overrides(run_dir.config(), command.overrides)
-    metrics, split, step = evaluate_run(run_dir, config, own.checkpoint)
-    title = f"{config.data.name}/{split} at step {step}"
+    run = load_run(own.workdir, own.checkpoint, config=config)
+    split = config.eval.split or "test"
+    metrics = run.evaluate(split)
+    title = f"{config.data.name}/{split} at step {run.step}"
     print(format_table(sorted(scalars(metrics).items()), (title, "value")))
     return 0
 

@@ -1,10 +1,13 @@
-"""Runs that exist: their network restored, and evaluated."""
+"""Runs that exist: their network restored, to be evaluated, studied or taken apart."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
@@ -15,41 +18,134 @@ from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import EvalSetup, prepare_evaluation
 from branchnets.engine.state import TrainState
 from branchnets.errors import ConfigError, RunDirError
+from branchnets.families.base import Family
+from branchnets.families.study import Subject, silent
 
 
-def evaluate_run(
-    run_dir: RunDir, config: ConfigDict, checkpoint: str = "latest"
-) -> tuple[dict[str, Any], str, int]:
-    """Evaluates a checkpoint of a run; writes nothing.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that exists: its network with the weights of a checkpoint, and its data.
+
+    Attributes:
+      run_dir: where it is.
+      setup: config, data (normalised as in training), family and mesh.
+      state: without optimiser.
+      step: of the checkpoint.
+
+    Example:
+      >>> import branchnets
+      >>> run = branchnets.load_run("runs/coded_digits")          # doctest: +SKIP
+      >>> run.model.apply(run.variables, images).logits           # doctest: +SKIP
+    """
+
+    run_dir: RunDir
+    setup: EvalSetup
+    state: TrainState
+    step: int
+
+    @property
+    def path(self) -> Path:
+        """Its directory."""
+        return self.run_dir.path
+
+    @property
+    def config(self) -> ConfigDict:
+        """As the run was started, overrides included."""
+        return self.setup.config
+
+    @property
+    def family(self) -> Family:
+        """The method, with its network."""
+        return self.setup.family
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.setup.family.model
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The weights to use the network with, as ``model.apply`` takes them."""
+        return self.state.variables
+
+    @property
+    def dataset(self) -> data.Dataset:
+        """Its data in host memory; ``mean`` and ``std`` are those the network was trained with."""
+        return self.setup.dataset
+
+    def evaluate(self, split: str = "test") -> dict[str, Any]:
+        """Every metric of the family on a split: a float, or an array for metrics with axes."""
+        evaluator = Evaluator(self.family, self.config.seed)
+        return evaluator(self.variables, self.state.extra, self.setup.evaluation_input(split))
+
+    def subject(
+        self,
+        outside: data.Split | None = None,
+        outside_name: str = "",
+        track: Callable[..., Any] = silent,
+        **options: Any,
+    ) -> Subject:
+        """What the family's analyses and its slimming are given.
+
+        Args:
+          outside: out-of-distribution images of this network's shape.
+          outside_name: what they are.
+          track: shows progress; see :class:`branchnets.families.study.Subject`.
+          **options: of the analyses.
+        """
+        spec = self.dataset.spec
+        return Subject(
+            variables=self.variables,
+            extra=self.state.extra,
+            image_shape=spec.image_shape,
+            class_names=tuple(spec.class_names),
+            dataset=self.dataset.name,
+            examples=self.setup.evaluation_input,
+            outside=None if outside is None else self.setup.batches(outside),
+            outside_name=outside_name,
+            options=options,
+            seed=self.config.seed,
+            batch_size=self.config.batch_size,
+            track=track,
+        )
+
+
+def load_run(
+    path: str | Path,
+    checkpoint: str = "latest",
+    *,
+    config: ConfigDict | None = None,
+    devices: list[jax.Device] | None = None,
+) -> Run:
+    """Loads a run directory; nothing is written or renamed.
 
     Args:
-      run_dir: of the run.
-      config: its config, with overrides such as another data set, whose images are normalised as
-        the run's own were.
+      path: the run directory.
       checkpoint: ``"latest"``, ``"best"`` or a step.
+      config: the run's own with overrides, such as another data set, whose images are normalised
+        as the run's own were; None is the run's own.
+      devices: to restore onto; all by default.
 
-    Returns:
-      (metrics on ``config.eval.split``, by default the test split; that split; the step).
+    Raises:
+      UserError: no run there, no such checkpoint, one that cannot be read, or a data set that the
+        network cannot be given.
     """
+    run_dir = RunDir(path, write=False)
     trained = run_dir.config()
+    config = trained if config is None else config
     if trained.data != config.data:
         _check_fits(trained, config)
-    setup, state, step = restore_run(run_dir, config, checkpoint)
-    dataset = setup.dataset
+    setup, state, step = _restore(run_dir, config, checkpoint, devices)
     own = run_dir.derived().get("data", {})
     dataset = dataclasses.replace(
-        dataset,
-        mean=tuple(own.get("mean", dataset.mean)),
-        std=tuple(own.get("std", dataset.std)),
+        setup.dataset,
+        mean=tuple(own.get("mean", setup.dataset.mean)),
+        std=tuple(own.get("std", setup.dataset.std)),
     )
-    setup = dataclasses.replace(setup, dataset=dataset)
-    split = config.eval.split or "test"
-    evaluator = Evaluator(setup.family, config.seed)
-    metrics = evaluator(state.variables, state.extra, setup.evaluation_input(split))
-    return metrics, split, step
+    return Run(run_dir, dataclasses.replace(setup, dataset=dataset), state, step)
 
 
-def restore_run(
+def _restore(
     run_dir: RunDir,
     config: ConfigDict,
     checkpoint: str = "latest",

@@ -36,11 +36,15 @@ class EvalSetup:
     mesh: Mesh
 
     def evaluation_input(self, split: str) -> data.EvalInput:
-        """The batches of a split."""
+        """The batches of a split; raises DataError where there is none of that name."""
+        return self.batches(self.dataset.split(split))
+
+    def batches(self, split: data.Split) -> data.EvalInput:
+        """The batches of any images of the network's shape, normalised as the data set's are."""
         batch_size = self.config.eval.batch_size or self.config.batch_size
         # Padding is masked out, so rounding the batch up to the devices changes no figure.
         batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
-        return data.EvalInput(self.dataset.split(split), self.dataset, batch_size, self.mesh)
+        return data.EvalInput(split, self.dataset, batch_size, self.mesh)
 
     def abstract_state(self) -> TrainState:
         """Shapes and shardings of the state, for restoring a checkpoint into."""

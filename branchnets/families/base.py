@@ -17,6 +17,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from branchnets.errors import UserError
+from branchnets.families.study import Analysis, Option, Slimmed, Subject
+
 PyTree = Any
 Batch = Mapping[str, jax.Array]
 #: A metric is (sum, count), of any shape, so that adding over batches and devices is exact.
@@ -133,6 +136,14 @@ class Family:
     fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Variable collections that the optimiser changes.
     trainable: ClassVar[tuple[str, ...]] = ("params",)
+    #: The paper's names of config fields, for sweeps: ``{"p_drop": "model.drop_rate"}``.
+    aliases: ClassVar[Mapping[str, str]] = {}
+    #: What ``tools.sweep`` varies, one field at a time, when it is not told: name -> values.
+    sweeps: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    #: What :meth:`slim` can be asked for.
+    slim_options: ClassVar[tuple[Option, ...]] = ()
+    #: The dataclasses that make up the network, so that one can be rebuilt from its description.
+    modules: ClassVar[tuple[type, ...]] = ()
 
     @classmethod
     def from_config(cls, config: Any, data_spec: Any) -> Family:
@@ -181,3 +192,29 @@ class Family:
         """
         del metrics
         return {}, ""
+
+    def analyses(self) -> Mapping[str, Analysis]:
+        """What a report of a finished run shows, by short name, in order."""
+        return {}
+
+    def merits(self, subject: Subject) -> dict[str, float]:
+        """Figures of a finished run that take more than one pass to get; ``tools.sweep`` draws
+        them beside the accuracy."""
+        del subject
+        return {}
+
+    def slim(self, subject: Subject, **request: Any) -> Slimmed:
+        """Takes a smaller network out of a trained one.
+
+        Args:
+          subject: the trained network, with its data.
+          **request: values of :attr:`slim_options`.
+
+        Raises:
+          UserError: a family whose networks have nothing to take out, or a bad request.
+        """
+        del subject, request
+        raise UserError(
+            f"a network of family {self.name!r} has no branches with a meaning, so there is "
+            "nothing to take out of it; slim a run of another family."
+        )

@@ -19,7 +19,7 @@ from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.evaluate import Evaluator
 from branchnets.engine.logging import read_metrics
 from branchnets.engine.rundir import RunDir
-from branchnets.engine.runs import restore_run
+from branchnets.engine.runs import load_run
 from branchnets.engine.setup import prepare
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
 from branchnets.errors import RunDirError, TrainingError
@@ -152,7 +152,8 @@ def test_evaluation_on_another_data_set(tiny, tmp_path, capsys):
     # Normalised as the run's own images were, not by the statistics of the other set.
     config = RunDir(tmp_path, write=False).config()
     config.data.name, config.eval.split = "digits", "validation"
-    setup, state, _ = restore_run(RunDir(tmp_path, write=False), config, devices=ONE)
+    run = load_run(tmp_path, config=config, devices=ONE)
+    setup, state = run.setup, run.state
     images = (setup.dataset.split("validation").images / 255 - 0.5) / 0.25
     logits = setup.family.model.apply(state.variables, images.astype(np.float32)).logits
     right = np.argmax(logits, 1) == setup.dataset.split("validation").labels
@@ -168,11 +169,11 @@ def test_evaluation_on_another_data_set(tiny, tmp_path, capsys):
 def test_exact_evaluation_does_not_depend_on_the_batch(tiny, tmp_path):
     config = tiny()
     training.train(config, str(tmp_path), ONE)
-    run_dir = RunDir(tmp_path, write=False)
     found = []
     for batch in (16, 5, 64):
         config.eval.batch_size = batch
-        setup, state, _ = restore_run(run_dir, config, devices=ONE)
+        run = load_run(tmp_path, config=config, devices=ONE)
+        setup, state = run.setup, run.state
         evaluator = Evaluator(setup.family, 0)
         found.append(evaluator(state.variables, state.extra, setup.evaluation_input("test")))
     for other in found[1:]:

@@ -207,3 +207,24 @@ def test_a_slimmed_block_keeps_the_original_number_of_branches():
     full = energy.normaliser(raw * keep, 4)
     slim = energy.normaliser(raw[:, ::2], 4)
     np.testing.assert_allclose(full, slim, rtol=1e-6)
+
+
+@pytest.mark.parametrize("at", ["stage2/block0", "stage3/block1", "stage4/block0"])
+def test_a_network_run_in_two_parts_is_the_whole(small, at):
+    model, variables = small
+    whole = model.apply(variables, IMAGES)
+    before = model.apply(variables, IMAGES, stop=at)
+    after = model.apply(variables, before.features, start=at)
+    assert before.logits is None
+    np.testing.assert_array_equal(after.logits, whole.logits)
+    assert list({**before.energies, **after.energies}) == list(whole.energies)
+    for block, energies in {**before.energies, **after.energies}.items():
+        np.testing.assert_array_equal(energies, whole.energies[block])
+
+
+def test_a_part_that_does_not_exist_is_refused(small):
+    model, variables = small
+    with pytest.raises(ValueError, match="stop: 'stage9/block0' is not a block; those are stage2"):
+        model.apply(variables, IMAGES, stop="stage9/block0")
+    with pytest.raises(ValueError, match="cannot start at stage4/block0 and stop before"):
+        model.apply(variables, IMAGES, start="stage4/block0", stop="stage3/block0")

@@ -46,10 +46,13 @@ class CodedOutput:
       logits: [B, K] float32.
       energies: block name (``"stage3/block0"``) -> E(t̄_n), the mean energies after normalisation
         and before dropping, [B, N] float32; a block's energies sum to ``norm_branches``.
+      features: only where the call stopped early: the input of the block it stopped at,
+        [B, H, W, C]; logits are then None.
     """
 
-    logits: jax.Array
+    logits: jax.Array | None
     energies: dict[str, jax.Array]
+    features: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +168,8 @@ class CodedBottleneck(Bottleneck):
 class CodedStage(nn.Module):
     """Blocks of one feature-map size; ordinary ones where ``norm_branches`` is None.
 
+    ``masks`` names the blocks to run: all of them, but where a call starts or stops inside.
+
     Returns (output, block name -> energies).
     """
 
@@ -188,6 +193,8 @@ class CodedStage(nn.Module):
         common = (self.bn_group_size, self.bn_momentum, self.dtype)
         for i, spec in enumerate(self.blocks):
             name = f"block{i}"
+            if name not in masks:
+                continue
             if spec.norm_branches is None:
                 x = Bottleneck(spec, *common, name=name)(x, train=train, mask=mask)
                 continue
@@ -215,6 +222,9 @@ class CodedResNeXt(nn.Module):
       mask: [B], 0 for padding that batch statistics must not see.
       remove: block name -> [B, N], 0 for the branches to take out of that block.
       gradient: block name -> [B, N], 0 where the gradient into a branch is blocked (footnote 5).
+      start: a block's name: ``images`` are then the features that enter it, and what comes before
+        is not run.
+      stop: a block's name: the network runs up to it and returns the features that would enter it.
 
     Returns :class:`CodedOutput`.
     """
@@ -234,12 +244,28 @@ class CodedResNeXt(nn.Module):
     @nn.nowrap
     def coded_blocks(self) -> dict[str, CodedBlockSpec]:
         """Name -> spec of the coded blocks, in order from input to output."""
+        return {n: spec for n, spec in self.blocks().items() if spec.norm_branches is not None}
+
+    @nn.nowrap
+    def blocks(self) -> dict[str, CodedBlockSpec]:
+        """Name -> spec of every block, in order from input to output."""
         return {
             f"stage{s + 2}/block{b}": spec
             for s, blocks in enumerate(self.stages)
             for b, spec in enumerate(blocks)
-            if spec.norm_branches is not None
         }
+
+    def _run(self, start: str | None, stop: str | None) -> list[str]:
+        """Names of the blocks from ``start`` to the one before ``stop``."""
+        names = list(self.blocks())
+        for what, name in (("start", start), ("stop", stop)):
+            if name is not None and name not in names:
+                raise ValueError(f"{what}: {name!r} is not a block; those are {', '.join(names)}")
+        begin = names.index(start) if start else 0
+        end = names.index(stop) if stop else len(names)
+        if begin > end:
+            raise ValueError(f"the network cannot start at {start} and stop before, at {stop}")
+        return names[begin:end]
 
     def _drop_masks(self, batch: int, train: bool) -> dict[str, jax.Array | None]:
         """Inverted-dropout factors [B, N], one draw for each run of blocks of one scheme."""
@@ -287,23 +313,31 @@ class CodedResNeXt(nn.Module):
         mask: jax.Array | None = None,
         remove: Mapping[str, jax.Array] | None = None,
         gradient: Mapping[str, jax.Array] | None = None,
+        start: str | None = None,
+        stop: str | None = None,
     ) -> CodedOutput:
         check_images(images)
         masks = self._masks(images.shape[0], train, remove or {}, gradient or {})
+        running = self._run(start, stop)
         common = (self.bn_group_size, self.bn_momentum, self.dtype)
         x = images.astype(self.dtype)
-        x = Stem(self.stem, self.stem_channels, *common, name="stem")(x, train=train, mask=mask)
+        if start is None:
+            x = Stem(self.stem, self.stem_channels, *common, name="stem")(x, train=train, mask=mask)
         energies = {}
         for s, blocks in enumerate(self.stages):
             stage = f"stage{s + 2}"
             inside = {
-                name.removeprefix(f"{stage}/"): value
-                for name, value in masks.items()
+                name.removeprefix(f"{stage}/"): masks.get(name, BranchMasks())
+                for name in running
                 if name.startswith(f"{stage}/")
             }
+            if not inside:
+                continue
             x, found = CodedStage(blocks, self.normalize, self.aggregate, *common, name=stage)(
                 x, inside, train=train, mask=mask
             )
             energies.update({f"{stage}/{name}": value for name, value in found.items()})
+        if stop is not None:
+            return CodedOutput(None, energies, features=x)
         logits = Head(self.num_classes, self.head_bias, name="head")(x)
-        return CodedOutput(logits=logits, energies=energies)
+        return CodedOutput(logits, energies)

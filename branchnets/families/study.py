@@ -1,0 +1,159 @@
+"""What a family is given to study a trained network or to take it apart, and what it gives back.
+
+The tools call the hooks ``analyses``, ``merits`` and ``slim`` of a family with these; they never
+ask which family it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from branchnets.report.content import Section
+
+PyTree = Any
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A request that a family's analyses or slimming understand; a flag of the tool.
+
+    Attributes:
+      name: the keyword in Python and, unless ``flag`` says otherwise, ``--name``.
+      default: None for "not given"; its type is the type of the value, str for None.
+      help: one line.
+      flag: the command line's name without dashes, where it is not ``name``.
+      many: may be repeated; the value is a tuple.
+      required: must be given.
+    """
+
+    name: str
+    default: Any
+    help: str
+    flag: str | None = None
+    many: bool = False
+    required: bool = False
+
+
+class Examples(Protocol):
+    """A split in fixed-size batches, in order; each example once, the last batch padded.
+
+    Batches have "image" float32 [B, H, W, C] normalised, "label" int32 [B] and "mask" float32 [B].
+    """
+
+    num_examples: int
+    batch_size: int
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[dict[str, jax.Array]]: ...
+
+
+def silent(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
+    """A ``track`` that shows nothing."""
+    del title, total
+    return items
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A trained network and real data, as analyses see them.
+
+    Attributes:
+      variables: all collections, as ``model.apply`` takes them.
+      extra: the family's own state.
+      image_shape: (H, W, C).
+      class_names: K names in label order.
+      dataset: name of the data set.
+      examples: split name -> its un-augmented examples; raises ``DataError`` for a split that is
+        not there or is empty.
+      outside: out-of-distribution examples in the same form (their labels mean nothing), or None.
+      outside_name: what they are.
+      options: name -> value of the :class:`Option` s that the caller gave or left at default.
+      seed: of everything random.
+      batch_size: of training, B.
+      track: wraps an iterable in a progress bar: ``track(items, title, total)``.
+    """
+
+    variables: PyTree
+    extra: PyTree
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    dataset: str
+    examples: Callable[[str], Examples]
+    outside: Examples | None = None
+    outside_name: str = ""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    batch_size: int = 64
+    track: Callable[..., Iterable[Any]] = silent
+
+    def map(
+        self, function: Callable[[PyTree, Mapping[str, jax.Array]], PyTree], split: Any, title: str
+    ) -> PyTree:
+        """Applies a function to every batch and gathers what it gives for each example.
+
+        Args:
+          function: (variables, batch) -> pytree of [B, ...]; jitted here.
+          split: a split's name, or examples.
+          title: of the progress bar.
+
+        Returns:
+          The same pytree of numpy arrays [n, ...], padding left out.
+        """
+        examples = self.examples(split) if isinstance(split, str) else split
+        step = jax.jit(function)
+        parts = []
+        for batch in self.track(examples, title, len(examples)):
+            kept = np.asarray(batch["mask"]) > 0
+            result = jax.device_get(step(self.variables, batch))
+            parts.append(jax.tree.map(lambda x, kept=kept: np.asarray(x)[kept], result))
+        return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+    def labels(self, split: str) -> np.ndarray:
+        """int32 [n], the labels of a split in the order of :meth:`map`."""
+        examples = self.examples(split)
+        parts = [np.asarray(b["label"])[np.asarray(b["mask"]) > 0] for b in examples]
+        return np.concatenate(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """One section of a family's report.
+
+    Attributes:
+      title: shown while it runs.
+      run: makes the section; returns None where the network or the data has nothing to show.
+      options: what it understands in ``Subject.options``.
+    """
+
+    title: str
+    run: Callable[[Subject], Section | None]
+    options: tuple[Option, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Slimmed:
+    """A smaller network taken out of a trained one: an ordinary instance of the same module.
+
+    Attributes:
+      model: the module, with smaller numbers.
+      variables: its own, in float32.
+      outputs: the name of each logit.
+      thresholds: with them, output i says yes where its logit is at least thresholds[i]; None: the
+        largest logit is the answer.
+      record: what goes into the folder's JSON beside this: counts, scores, choices.
+      text: for the terminal.
+    """
+
+    model: nn.Module
+    variables: PyTree
+    outputs: tuple[str, ...]
+    thresholds: tuple[float, ...] | None
+    record: Mapping[str, Any]
+    text: str = ""
