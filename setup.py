@@ -29,13 +29,18 @@ CORE = [
     "flax>=0.12",
     "google-crc32c>=1.5",
     "jax>=0.10",
+    "matplotlib>=3.9",
     "ml-collections>=1.0",
     "numpy>=2.0",
     "optax>=0.2.5",
     "orbax-checkpoint>=0.11.33",
     "pillow>=10.3",
     "protobuf>=5.26",
+    "safetensors>=0.4.5",
+    "scikit-learn>=1.5",
+    "scipy>=1.13",
     "tensorboardX>=2.6.2",
+    "tqdm>=4.66",
 ]
 
 EXTRAS = {
@@ -61,7 +66,6 @@ EXTRAS = {
         "pytest>=8.0",
         "pytest-xdist>=3.6",
         "ruff>=0.9",
-        "scikit-learn>=1.5",
     ],
 }
 
