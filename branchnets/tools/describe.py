@@ -8,7 +8,6 @@ Nothing is computed and no data is read: everything follows from shapes.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -18,14 +17,14 @@ import flax.linen as nn
 
 from branchnets import registry
 from branchnets.counting import Description, describe
+from branchnets.tools.common import Parser, split_overrides
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m branchnets.tools.describe",
         description="Parameters, multiply-adds (MACs) for one input, and a table of the stages.",
         epilog="With --config, --config.FIELD=VALUE overrides a field.",
-        allow_abbrev=False,
     )
     parser.add_argument("model", nargs="?", metavar="MODEL", help="name of a registered model")
     parser.add_argument(
@@ -87,10 +86,8 @@ def _short(count: int) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits with status 2 and a message on bad input."""
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
-    overrides = [word for word in rest if word.startswith(("--config.", "--noconfig."))]
-    if strange := [word for word in rest if word not in overrides]:
-        parser.error(f"unknown argument {strange[0]!r}; see --help")
+    overrides, rest = split_overrides(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_all(rest)
     if (arguments.model is None) == (arguments.config is None):
         parser.error(
             "name a model or give --config=FILE, one of the two; the models are: "
