@@ -228,3 +228,12 @@ def test_a_part_that_does_not_exist_is_refused(small):
         model.apply(variables, IMAGES, stop="stage9/block0")
     with pytest.raises(ValueError, match="cannot start at stage4/block0 and stop before"):
         model.apply(variables, IMAGES, start="stage4/block0", stop="stage3/block0")
+
+
+def test_branches_and_width_can_be_others():
+    active = ((20,), (10,), (10,))
+    model = branchnets.create_model("coded_resnext_digits", branches=20, width=2, active=active)
+    spec = model.coded_blocks()["stage3/block0"]
+    assert (spec.branches, spec.width, spec.norm_branches, spec.channels) == (20, 4, 20, 128)
+    with pytest.raises(ValueError, match="active must be 1 to 4 in every block"):
+        branchnets.create_model("coded_resnext_digits", branches=4)

@@ -43,6 +43,9 @@ class CodedFamily(base.Family):
     fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "model": {
             "active": tuple,
+            "branches": int,
+            "width": int,
+            "channels": int,
             "drop_rate": 0.1,
             "normalize": True,
             "aggregate": "sum",

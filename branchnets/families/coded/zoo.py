@@ -32,17 +32,31 @@ class Builder:
     fields: tuple[tuple[str, Any], ...] = ()
 
     def __call__(
-        self, *, num_classes: int, active: Active | None = None, **overrides: Any
+        self,
+        *,
+        num_classes: int,
+        active: Active | None = None,
+        branches: int | None = None,
+        width: int | None = None,
+        channels: int | None = None,
+        **overrides: Any,
     ) -> CodedResNeXt:
         """The network.
 
         Args:
           num_classes: K.
           active: N_act of every block, one tuple a stage, instead of the paper's.
+          branches, width, channels: N, D and C of the first stage, instead of this network's.
           **overrides: fields of :class:`CodedResNeXt`.
         """
+        sized = dataclasses.replace(
+            self,
+            branches=branches or self.branches,
+            width=width or self.width,
+            channels=channels or self.channels,
+        )
         if "stages" not in overrides:
-            overrides["stages"] = self.stages(active or self.active)
+            overrides["stages"] = sized.stages(active or self.active)
         return CodedResNeXt(num_classes=num_classes, **{**dict(self.fields), **overrides})
 
     def stages(self, active: Active) -> tuple[tuple[CodedBlockSpec, ...], ...]:
