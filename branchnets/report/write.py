@@ -1,0 +1,207 @@
+"""Writes a report: index.html, a PNG a figure, a CSV a table, report.json; as a whole or not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import numbers
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from branchnets.errors import ReportError
+from branchnets.report.content import Section, Table
+from branchnets.report.page import render
+
+#: Of report.json; a report is known by it.
+FORMAT = "branchnets report 1"
+
+_RECORD = "report.json"
+_DPI = 144
+
+
+def check_folder(folder: str | Path) -> Path:
+    """Where a report will be written; raises now what would otherwise fail after the work.
+
+    Folders above it are made if need be; the folder itself is not touched.
+
+    Raises:
+      ReportError: it cannot be written, or holds something else than a report.
+    """
+    place = Path(folder).expanduser().absolute()
+    if place.is_symlink():
+        place = place.resolve()
+    try:
+        if place.exists() and not place.is_dir():
+            raise ReportError(f"the report folder {place} is a file; choose another --out.")
+        if place.is_dir() and any(place.iterdir()) and _written_by_us(place) is None:
+            raise ReportError(
+                f"{place} is not empty and holds no report, so it is left alone; choose another "
+                "--out."
+            )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+        os.rmdir(_temporary(place))
+    except OSError as error:
+        raise _cannot(place, error) from error
+    return place
+
+
+def write_report(
+    folder: str | Path,
+    title: str,
+    sections: Sequence[Section],
+    header: Mapping[str, str],
+    footer: str = "",
+) -> Path:
+    """Writes the files beside their place and moves them there when all of them are whole.
+
+    An older report is replaced; files in its folder that are not of it are kept.
+
+    Args:
+      folder: made if need be.
+      title: heading of the page.
+      sections: in order.
+      header: facts that hold for all of it, name -> text.
+      footer: a line at the end of the page.
+
+    Returns:
+      The path of index.html.
+
+    Raises:
+      ReportError: it cannot be written; what was there before is untouched.
+      ValueError: two figures or tables of one name, or a name that cannot be a file's.
+    """
+    place = check_folder(folder)
+    files = render_files(title, sections, header, footer)
+    try:
+        temporary = _temporary(place)
+        try:
+            for name, data in files.items():
+                (temporary / name).write_bytes(data)
+            _readable(temporary)
+            _replace(place, temporary)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise _cannot(place, error) from error
+    return place / "index.html"
+
+
+def render_files(
+    title: str, sections: Sequence[Section], header: Mapping[str, str], footer: str = ""
+) -> dict[str, bytes]:
+    """Name -> contents of every file of a report; arguments as of :func:`write_report`."""
+    figures = [figure for section in sections for figure in section.figures]
+    tables = [table for section in sections for table in section.tables]
+    _check_names(item.name for item in [*figures, *tables])
+    pictures = {figure.name: _png(figure.drawing) for figure in figures}
+    files = {f"{name}.png": data for name, data in pictures.items()}
+    files |= {f"{table.name}.csv": csv_text(table).encode() for table in tables}
+    files["index.html"] = render(title, sections, pictures, header, footer).encode()
+    record = {
+        "format": FORMAT,
+        "title": title,
+        "header": dict(header),
+        "sections": {s.title: plain(s.figures_of_merit) for s in sections if s.figures_of_merit},
+        "files": sorted([*files, _RECORD]),
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    files[_RECORD] = (text + "\n").encode()
+    return files
+
+
+def csv_text(table: Table) -> str:
+    """A table as CSV: numbers in full, an empty cell for None."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(table.headers)
+    for row in table.rows:
+        if len(row) != len(table.headers):
+            raise ValueError(f"table {table.name!r} has a row of another length: {row}")
+        writer.writerow([plain(value) for value in row])
+    return stream.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: NumPy's numbers as Python's, what is not finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _check_names(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise ValueError(f"{name!r} cannot be the name of a file")
+        if name.lower() in seen:  # some file systems do not tell cases apart
+            raise ValueError(f"two figures or tables are called {name!r}")
+        seen.add(name.lower())
+
+
+def _png(drawing: Any) -> bytes:
+    stream = io.BytesIO()
+    # Without the writing program's name the same drawing is the same file.
+    drawing.savefig(stream, format="png", dpi=_DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _temporary(place: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+
+
+def _readable(folder: Path) -> None:
+    """Gives a private temporary folder the permissions of an ordinary one."""
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)
+
+
+def _written_by_us(folder: Path) -> list[str] | None:
+    """The files of the report in a folder, or None if there is none."""
+    try:
+        record = json.loads((folder / _RECORD).read_text())
+        return list(record["files"]) if record["format"] == FORMAT else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _replace(place: Path, new: Path) -> None:
+    """Puts a folder where an older one is; if that fails, the older one is back there."""
+    if not place.exists():
+        os.rename(new, place)
+        return
+    old = _temporary(place)
+    os.rename(place, old)  # an empty folder may be renamed onto
+    try:
+        os.rename(new, place)
+    except BaseException:
+        os.rename(old, place)
+        raise
+    ours = set(_written_by_us(old) or ())
+    for stranger in old.iterdir():
+        if stranger.name not in ours and not (place / stranger.name).exists():
+            os.rename(stranger, place / stranger.name)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _cannot(place: Path, error: OSError) -> ReportError:
+    reason = error.strerror or str(error)
+    return ReportError(
+        f"the report folder {place} cannot be written: {reason}. Choose another --out."
+    )
