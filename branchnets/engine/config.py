@@ -10,6 +10,7 @@ from branchnets.engine.fields import base, parse_arg, smoke
 from branchnets.engine.loading import (
     CommandLine,
     apply_overrides,
+    arguments,
     flatten,
     load,
     parse_command_line,
@@ -32,6 +33,7 @@ __all__ = [
     "ConfigError",
     "Resolved",
     "apply_overrides",
+    "arguments",
     "base",
     "changes",
     "diff",

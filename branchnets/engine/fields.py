@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -121,6 +121,22 @@ def base(family: str = "plain") -> ConfigDict:
     return config
 
 
+class UnknownArgument(ConfigError):
+    """An argument that a config file does not take.
+
+    Args:
+      name: the argument.
+      known: those that it takes.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]):
+        self.known = tuple(sorted(known))
+        super().__init__(
+            f"unknown config argument {name!r}. {nearest(name, self.known)} "
+            f"This config takes: {', '.join(self.known) or 'none'}."
+        )
+
+
 def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     """Read the text after the colon of `--config=file.py:smoke,seed=3`.
 
@@ -146,10 +162,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     for item in filter(None, (part.strip() for part in (arg or "").split(","))):
         name, has_value, text = (part.strip() for part in item.partition("="))
         if name not in defaults:
-            raise ConfigError(
-                f"unknown config argument {name!r}. {nearest(name, defaults)} "
-                f"This config takes: {', '.join(sorted(defaults)) or 'none'}."
-            )
+            raise UnknownArgument(name, defaults)
         if name in seen:
             raise ConfigError(f"config argument {name!r} is given twice.")
         seen.add(name)

@@ -8,7 +8,7 @@ import inspect
 import itertools
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from branchnets.engine.fields import base
+from branchnets.engine.fields import UnknownArgument, base
 from branchnets.errors import ConfigError, nearest
 
 _module_numbers = itertools.count()
@@ -49,9 +49,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) ->
     """
     name, _, arg = str(path).partition(":")
     file = Path(name).expanduser()
-    get_config = getattr(_import_file(file), "get_config", None)
-    if get_config is None:
-        raise ConfigError(f"{file} is no config: it has no function get_config().")
+    get_config = _get_config(file)
     if arg and not inspect.signature(get_config).parameters:
         raise ConfigError(f"{file} takes no arguments, but was given {arg!r}.")
     config = get_config(arg) if arg else get_config()
@@ -59,6 +57,34 @@ def load(path: str | Path, overrides: Mapping[str, Any] | Sequence[str] = ()) ->
         raise ConfigError(f"get_config() of {file} returned {type(config).__name__}, no config.")
     _refuse_unusable(file, config)
     return apply_overrides(config, overrides)
+
+
+def arguments(path: str | Path) -> tuple[str, ...]:
+    """Return the names of the arguments that a config file takes, as far as it uses `parse_arg`.
+
+    Args:
+      path: The file; arguments after a colon are left out of account.
+
+    Raises:
+      ConfigError: No such file, or a file without `get_config`.
+    """
+    get_config = _get_config(Path(str(path).partition(":")[0]).expanduser())
+    if not inspect.signature(get_config).parameters:
+        return ()
+    try:
+        get_config("?")  # no argument can be called so, and the refusal names those that are known
+    except UnknownArgument as error:
+        return error.known
+    except Exception:  # a file that reads its argument in a way of its own
+        return ()
+    return ()
+
+
+def _get_config(file: Path) -> Callable[..., ConfigDict]:
+    get_config = getattr(_import_file(file), "get_config", None)
+    if get_config is None:
+        raise ConfigError(f"{file} is no config: it has no function get_config().")
+    return get_config
 
 
 def _import_file(file: Path) -> Any:
