@@ -11,41 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from branchnets.errors import UserError, nearest
-
-_DASH = "–"
-
-
-def load(folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """(config, figures) of a finished run; figures are the numbers of summary.json by path.
-
-    Raises:
-      UserError: the run is not finished, or is no run.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text())["raw"]
-        summary = json.loads((folder / "summary.json").read_text())
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{folder} is no finished run: {pathlib.Path(error.filename).name} is missing."
-        ) from None
-    summary["commit"] = summary["environment"]["source"].get("commit") or _DASH
-    del summary["environment"]
-    return config, flatten(summary)
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a/b": value} of nested dictionaries: texts and numbers."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        flat |= flatten(value, f"{path}/") if isinstance(value, Mapping) else {path: value}
-    return flat
+from branchnets.sweeps.results import cell, load, markdown
 
 
 def rows(folders: Sequence[pathlib.Path], metrics: Sequence[str]) -> list[list[str]]:
@@ -72,22 +43,6 @@ def rows(folders: Sequence[pathlib.Path], metrics: Sequence[str]) -> list[list[s
         cells = [cell([run[m] for run in runs if m in run]) for m in metrics]
         table.append([runs[0]["model"], runs[0]["dataset"], seeds, *cells, commits])
     return table
-
-
-def cell(values: Sequence[float]) -> str:
-    """ "mean ± sample standard deviation", the value itself if there is one, or a dash."""
-    if not values:
-        return _DASH
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return f"{mean:.4f}"
-    return f"{mean:.4f} ± {statistics.stdev(values):.4f}"
-
-
-def markdown(headers: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [headers, ["---"] * len(headers), *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from branchnets.errors import ConfigError
 from branchnets.families import base
-from branchnets.families.coded import codes, losses
+from branchnets.families.coded import ablations, codes, losses
 from branchnets.families.coded.energy_map import render_energy_map
 from branchnets.families.coded.model import CodedOutput, CodedResNeXt
 from branchnets.families.coded.zoo import BUILDERS
@@ -39,6 +39,8 @@ class CodedFamily(base.Family):
     threshold: float = 0.0
     block_gradients: bool = False
     name: ClassVar[str] = "coded"
+    aliases: ClassVar[Mapping[str, str]] = ablations.ALIASES
+    sweeps: ClassVar[Mapping[str, tuple[Any, ...]]] = ablations.SWEEPS
     #: `model.active`: N_act of every block, by stage; `coded.schemes`: names or files.
     fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "model": {

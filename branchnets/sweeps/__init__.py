@@ -1,0 +1,1 @@
+"""Grids of runs: which cells there are (grid), running them (run), what they found (draw)."""

@@ -1,0 +1,99 @@
+"""Runs a grid of configs and draws what it finds.
+
+python -m branchnets.tools.sweep --config=configs/coded_digits.py --seeds=3 --out=runs/sweep
+python -m branchnets.tools.sweep --config=configs/coded_digits.py --set=mu:1,6 --set=p_drop:0,0.1 \
+    --out=runs/mu_p_drop --config.epochs=10
+
+Every cell is a run directory under --out, trained by branchnets.main.  What is finished is
+skipped and what was interrupted goes on, so the same command takes a sweep up again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from branchnets.errors import ConfigError, UserError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m branchnets.tools.sweep",
+        description="Trains a grid of configs, one run directory a cell, and draws the results.",
+        epilog="--config.FIELD=VALUE overrides a field in every cell. Values of --set are split at "
+        'commas; tuples are written in parentheses: --set=\'schemes:("a.txt",),("b.txt",)\'. '
+        "Exit status: 0 all done, 1 a cell failed, 2 bad input, 75 or 130 stopped: give the same "
+        "command again to go on.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENTS]")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="holds the runs")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME:VALUE,...",
+        help="a field and its values; several make a product. Without any, the family's own "
+        "ablations, one field at a time around the config",
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 for every cell")
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th cell from I on")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at once")
+    parser.add_argument("--dry_run", action="store_true", help="list the cells, run nothing")
+    return parser
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise ConfigError(f"--shard is {text!r}; give I/N with I from 0 to N-1, such as 0/4.")
+    return int(match[1]), int(match[2])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    overrides = tuple(word for word in rest if re.match(r"--?(no)?config\.", word))
+    if strange := [word for word in rest if word not in overrides]:
+        parser.error(f"unknown argument {strange[0]!r}; see --help")
+    try:
+        return _sweep(options, overrides)
+    except (UserError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _sweep(options: argparse.Namespace, overrides: tuple[str, ...]) -> int:
+    from branchnets.sweeps import grid, results, run
+
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs is {options.jobs}; it must be at least 1.")
+    shard = _shard(options.shard)
+    source = grid.Source(options.config, overrides)
+    sweep = grid.make(source, options.set, options.seeds)
+    cells = sweep.shard(*shard)
+    run.check(cells, options.out)
+    if options.dry_run:
+        for cell in cells:
+            folder = options.out / cell.name
+            state = "finished" if results.finished(folder) else "begun" if folder.is_dir() else ""
+            print(f"{cell.name:<40} {state}".rstrip())
+        print(f"{len(cells)} of {len(sweep.cells)} cells")
+        return 0
+    merits = sweep.has_merits
+    runner = run.Runner(options.out, lambda c: run.stages(c, options.out, merits), options.jobs)
+    outcome = runner(cells)
+    if outcome.failed:
+        print(f"{len(outcome.failed)} failed: {', '.join(outcome.failed)}", file=sys.stderr)
+    if outcome.status is not None:
+        print("Stopped; the same command goes on from here.", file=sys.stderr)
+        return outcome.status
+    return 1 if outcome.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
