@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from branchnets.data import cifar, digits, fake, imagenet
+from branchnets.data import cifar, digits, fake, folder, imagenet
 from branchnets.data.base import Dataset, DataSpec, field, prepare, reshaped
 from branchnets.errors import unknown
 
@@ -18,7 +18,7 @@ class Source:
 
     Attributes:
       read: config -> Dataset with the splits as published.
-      spec: config -> DataSpec of those splits, without reading a file.
+      spec: config -> DataSpec of those splits, without reading their images.
     """
 
     read: Callable[[Any], Dataset]
@@ -30,6 +30,7 @@ DATASETS: dict[str, Source] = {
     "cifar10": Source(partial(cifar.read, "cifar10"), partial(cifar.spec, "cifar10")),
     "cifar100": Source(partial(cifar.read, "cifar100"), partial(cifar.spec, "cifar100")),
     "imagenet2012": Source(imagenet.read, imagenet.spec),
+    "folder": Source(folder.read, folder.spec),
     "fake": Source(fake.read, fake.spec),
 }
 

@@ -102,7 +102,7 @@ def render_files(
     """Name -> contents of every file of a report; arguments as of :func:`write_report`."""
     figures = [figure for section in sections for figure in section.figures]
     tables = [table for section in sections for table in section.tables]
-    _check_names(item.name for item in [*figures, *tables])
+    _check_names([*(figure.name for figure in figures), *(table.name for table in tables)])
     pictures = {figure.name: _png(figure.drawing) for figure in figures}
     files = {f"{name}.png": data for name, data in pictures.items()}
     files |= {f"{table.name}.csv": csv_text(table).encode() for table in tables}

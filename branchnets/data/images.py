@@ -1,0 +1,128 @@
+"""Image files as arrays of one shape; for data sets in folders, and for single files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from branchnets.errors import DataError
+
+#: What counts as an image in a folder, by the end of its name in lower case.
+EXTENSIONS = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".pbm", ".pgm", ".ppm"),
+)
+
+#: Pillow's mode for so many channels.
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+_GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """The image files below a folder, sorted by path; hidden files and folders are left out.
+
+    Raises:
+      DataError: there is no such folder, or it cannot be listed.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}")
+    found: list[Path] = []
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
+
+    for place, folders, names in os.walk(root, onerror=fail, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in names
+            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+        ]
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def open_image(path: str | os.PathLike[str]) -> Image.Image:
+    """A decoded image, turned upright where the camera says so.
+
+    Raises:
+      DataError: it cannot be read; the message has its path.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise DataError(f"there is no image {path}") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{path} is no image that can be read") from None
+    # Pillow's decoders raise whatever they stumble over in a damaged file.
+    except Exception as error:
+        raise DataError(f"image {path} cannot be read: {error}") from error
+
+
+def native_shape(image: Image.Image) -> tuple[int, int, int]:
+    """(H, W, C) of an image as it is: C is 1 for grey and else 3."""
+    return image.height, image.width, 1 if image.mode in _GREY else 3
+
+
+def fit(image: Image.Image, image_shape: Sequence[int]) -> np.ndarray:
+    """An image with the size and the channels that are asked for.
+
+    Colours become grey by their luma, grey becomes equal colours. Where the size differs, the
+    largest centred part with the right ratio of sides is resized (bilinear, antialiased when
+    shrinking): that is, the shorter side is resized and the longer one cropped.
+
+    Args:
+      image: from :func:`open_image`.
+      image_shape: (H, W, C); C is 1, 3 or 4.
+
+    Returns:
+      uint8 [H, W, C].
+    """
+    height, width, channels = image_shape
+    if channels not in MODES:
+        raise DataError(f"image files have 1, 3 or 4 channels, not {channels}")
+    image = _eight_bits(image).convert(MODES[channels])
+    if image.size != (width, height):
+        scale = max(width / image.width, height / image.height)
+        across, down = width / scale, height / scale
+        left, top = (image.width - across) / 2, (image.height - down) / 2
+        box = (left, top, left + across, top + down)
+        image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    array = np.array(image, np.uint8)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def read_image(path: str | os.PathLike[str], image_shape: Sequence[int]) -> np.ndarray:
+    """An image file as uint8 [H, W, C] of the given shape; see :func:`fit`.
+
+    Raises:
+      DataError: it cannot be read; the message has its path.
+    """
+    return fit(open_image(path), image_shape)
+
+
+def refit(images: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+    """The images of an array, uint8 [n, H, W, C], made to fit another shape; see :func:`fit`."""
+    if images.shape[1:] == tuple(image_shape):
+        return images
+    if images.shape[-1] not in MODES:
+        raise DataError(f"images have 1, 3 or 4 channels, not {images.shape[-1]}")
+    planes = images[..., 0] if images.shape[-1] == 1 else images
+    return np.stack(
+        [fit(Image.fromarray(np.ascontiguousarray(image)), image_shape) for image in planes]
+    )
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scales the 16-bit values of grey images, which Pillow would clip at 255."""
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image, np.int64) // 257
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))

@@ -1,0 +1,82 @@
+"""Out-of-distribution images: another data set, or any folder of images."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from branchnets.data.base import Split
+from branchnets.data.images import fit, list_images, native_shape, open_image, refit
+from branchnets.data.registry import DATASETS, load
+from branchnets.errors import DataError, unknown
+
+
+def load_outside(
+    name_or_path: str | os.PathLike[str],
+    image_shape: tuple[int, int, int],
+    data_dir: str | None = None,
+    split: str = "test",
+) -> tuple[Split, list[str]]:
+    """Images that a network was not trained on, in the shape that it takes.
+
+    Args:
+      name_or_path: a data set's name, else a folder, whose images are taken from all folders
+        inside it.
+      image_shape: (H, W, C) of the network's images.
+      data_dir: where the data set is, as in ``data.data_dir``.
+      split: of the data set.
+
+    Returns:
+      (split, notices): labels are 0, they mean nothing; each notice says what was done to the
+      images so that they fit.
+
+    Raises:
+      DataError: neither a data set nor a folder, an empty one, or an image that cannot be read.
+    """
+    text = os.fspath(name_or_path)
+    if text in DATASETS and text != "folder":
+        config = SimpleNamespace(name=text, data_dir=data_dir)
+        found = load(config).split(split).images
+        shapes, images = [found.shape[1:]], refit(found, image_shape)
+    else:
+        paths, shapes = _paths(text), []
+        images = np.empty((len(paths), *image_shape), np.uint8)
+        for i, path in enumerate(paths):
+            image = open_image(path)
+            shapes.append(native_shape(image))
+            images[i] = fit(image, image_shape)
+    if not len(images):
+        raise DataError(f"the out-of-distribution set {text} is empty")
+    return Split(images, np.zeros(len(images), np.int32)), _notices(text, shapes, image_shape)
+
+
+def _paths(text: str) -> list[Path]:
+    if not Path(text).expanduser().is_dir():
+        known = [name for name in DATASETS if name != "folder"]
+        raise unknown("data set (nor is it a folder of images)", text, known)
+    paths = list_images(text)
+    if not paths:
+        raise DataError(f"the folder {text} has no images")
+    return paths
+
+
+def _notices(
+    name: str, shapes: list[tuple[int, ...]], image_shape: tuple[int, int, int]
+) -> list[str]:
+    height, width, channels = image_shape
+    notices = []
+    sizes = sorted({shape[:2] for shape in shapes if shape[:2] != (height, width)})
+    if sizes:
+        first = f"{sizes[0][0]}x{sizes[0][1]}"
+        others = f" and {len(sizes) - 1:,} other sizes" if len(sizes) > 1 else ""
+        notices.append(f"images of {name} are {first}{others}; resized to {height}x{width}.")
+    given = {shape[2] for shape in shapes} - {channels}
+    if given:
+        words = {1: "grey", 3: "colour", 4: "colour with transparency"}
+        kinds = " and ".join(words.get(c, f"{c}-channel") for c in sorted(given))
+        target = words.get(channels, f"{channels}-channel")
+        notices.append(f"{kinds} images of {name} were made {target}, as the network takes them.")
+    return notices
