@@ -1,0 +1,215 @@
+"""How good the binary classifiers of a coded network are (4.3; Figs. 2b, 2c, 3, 7, 8)."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from branchnets.errors import ConfigError
+from branchnets.families.coded import binary
+from branchnets.families.coded.analysis import scores
+from branchnets.families.coded.analysis.scores import Scores
+from branchnets.families.study import Subject
+
+if TYPE_CHECKING:
+    from branchnets.families.coded.family import CodedFamily
+
+METRICS = ("precision", "recall", "f1", "average_precision")
+#: Negatives per positive in Figs. 2c and 8, and of CIFAR-10 by itself.
+RATIO = 9
+REPEATS = 20
+#: With more classes than this, training negatives are drawn, as the paper does.
+MANY_CLASSES = 20
+#: With more than this, test negatives are drawn too, for so many repeats.
+VERY_MANY_CLASSES, FEW_REPEATS = 100, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Precision, recall, F1 and average precision of every classifier against some negatives.
+
+    Attributes:
+      natural: metric -> [K], with as many negatives a positive as the test split has.
+      nine: metric -> [K, repeats], with 9 drawn negatives a positive.
+    """
+
+    natural: dict[str, np.ndarray]
+    nine: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifiers:
+    """All binary classifiers of a network.
+
+    Attributes:
+      train, test, outside: their scores.
+      ratio: negatives a positive in the test split, [K].
+      thresholds: of best training F1 at that ratio, [K]; nan for a class without examples.
+      thresholds_nine: the same at 9 negatives a positive, [K].
+      inside: against the other classes' test images.
+      beyond: against images of another data set, or None.
+      drawn: training negatives for each positive, None if all.
+      seconds: that the training scores took.
+    """
+
+    train: Scores
+    test: Scores
+    outside: Scores | None
+    ratio: np.ndarray
+    thresholds: np.ndarray
+    thresholds_nine: np.ndarray
+    inside: Judged
+    beyond: Judged | None
+    drawn: int | None
+    seconds: float
+
+
+def measure(family: CodedFamily, subject: Subject, outside: bool = True) -> Classifiers:
+    """Scores, thresholds and quality of every class's binary classifier.
+
+    Args:
+      family: with its network.
+      subject: with its weights and data; the option ``negatives`` is used.
+      outside: whether to look at out-of-distribution images, where the subject has some.
+    """
+    classes = family.model.num_classes
+    train_count, test_count = counts(subject, classes)
+    started = time.perf_counter()
+    train = _scores(family, subject, "train", train_count)
+    seconds = time.perf_counter() - started
+    test = _scores(family, subject, "test", test_count)
+    far = _outside(family, subject, test_count) if outside and subject.outside else None
+    ratio = natural_ratio(test.labels, classes)
+    repeats = REPEATS if test_count is None else FEW_REPEATS
+    thresholds = choose_thresholds(train, ratio)
+    nine = choose_thresholds(train, np.where(np.isnan(ratio), np.nan, RATIO))
+    return Classifiers(
+        train,
+        test,
+        far,
+        ratio,
+        thresholds,
+        nine,
+        judge(test, test, ratio, thresholds, nine, subject.seed, repeats),
+        None if far is None else judge(test, far, ratio, thresholds, nine, subject.seed, repeats),
+        train_count,
+        seconds,
+    )
+
+
+def counts(subject: Subject, classes: int) -> tuple[int | None, int | None]:
+    """Negatives for each positive of the training and of the test split; None is all.
+
+    Raises:
+      ConfigError: the option ``negatives`` is neither "all" nor a number from 1.
+    """
+    asked = subject.options.get("negatives")
+    if asked is None:
+        asked = "all" if classes <= MANY_CLASSES else str(RATIO)
+    if asked == "all":
+        return None, None
+    if not str(asked).isdecimal() or int(asked) < 1:
+        raise ConfigError(f"negatives is all or a whole number from 1, not {asked!r}")
+    train = int(asked) if int(asked) < classes - 1 else None
+    drawn = min(RATIO * FEW_REPEATS, classes - 2)
+    return train, None if classes <= VERY_MANY_CLASSES else drawn
+
+
+def _scores(family: CodedFamily, subject: Subject, split: str, count: int | None) -> Scores:
+    examples, labels = subject.examples(split), subject.labels(split)
+    title = f"binary classifiers on {split} images"
+    if count is None:
+        return scores.full(family, subject, examples, labels, title)
+    pairs = scores.choose_pairs(labels, family.model.num_classes, count, subject.seed)
+    return scores.sampled(family, subject, examples, labels, pairs, title)
+
+
+def _outside(family: CodedFamily, subject: Subject, count: int | None) -> Scores:
+    examples = subject.outside
+    assert examples is not None
+    nothing = np.full(examples.num_examples, -1)
+    title = f"binary classifiers on {subject.outside_name or 'other images'}"
+    if count is None:
+        return scores.full(family, subject, examples, nothing, title)
+    classes = family.model.num_classes
+    chosen = scores.choose_classes(examples.num_examples, classes, count, subject.seed)
+    return scores.sampled(family, subject, examples, nothing, chosen, title)
+
+
+def natural_ratio(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Negatives a positive of every class, [K]; nan for a class that is not there."""
+    own = np.bincount(labels, minlength=classes)[:classes].astype(np.float64)
+    own[own == 0] = np.nan
+    return (len(labels) - own) / own
+
+
+def weight_for(ratio: float, positives: np.ndarray, negatives: np.ndarray) -> float:
+    """What one negative must count for ``ratio`` negatives a positive."""
+    return ratio * len(positives) / len(negatives) if len(negatives) else 1.0
+
+
+def choose_thresholds(train: Scores, ratio: np.ndarray) -> np.ndarray:
+    """Thresholds of best training F1 at given ratios, [K]; nan where a class has no examples."""
+    found = np.full(len(ratio), np.nan)
+    for a, (positives, negatives) in enumerate(train.by_class(len(ratio))):
+        if len(positives) and np.isfinite(ratio[a]):
+            weight = weight_for(ratio[a], positives, negatives)
+            found[a] = binary.best_threshold(positives, negatives, weight)
+    return found
+
+
+def judge(
+    own: Scores,
+    other: Scores,
+    ratio: np.ndarray,
+    thresholds: np.ndarray,
+    thresholds_nine: np.ndarray,
+    seed: int,
+    repeats: int,
+) -> Judged:
+    """Quality of every classifier.
+
+    Args:
+      own: gives the positives.
+      other: gives the negatives; they are weighted so that there are ``ratio`` a positive.
+      ratio, thresholds, thresholds_nine: [K].
+      seed, repeats: of drawing 9 negatives a positive; the draw is a function of (seed, class,
+        repeat).
+    """
+    classes = len(ratio)
+    natural = {m: np.full(classes, np.nan) for m in METRICS}
+    nine = {m: np.full((classes, repeats), np.nan) for m in METRICS}
+    pairs = zip(own.by_class(classes), other.by_class(classes), strict=True)
+    for a, ((positives, _), (_, negatives)) in enumerate(pairs):
+        if not len(positives) or np.isnan(thresholds[a]):
+            continue
+        weight = weight_for(ratio[a], positives, negatives)
+        for m, value in binary.scores_at(thresholds[a], positives, negatives, weight).items():
+            natural[m][a] = value
+        for r in range(repeats):
+            drawn = draw_negatives(negatives, RATIO * len(positives), (seed, a, r))
+            weight = weight_for(RATIO, positives, drawn)
+            found = binary.scores_at(thresholds_nine[a], positives, drawn, weight)
+            for m, value in found.items():
+                nine[m][a, r] = value
+            if drawn is negatives:  # all of them: the next draw is the same
+                for m in METRICS:
+                    nine[m][a] = nine[m][a, r]
+                break
+    return Judged(natural, nine)
+
+
+def draw_negatives(negatives: np.ndarray, count: int, seed: tuple[int, ...]) -> np.ndarray:
+    """``count`` different negatives, or all where there are no more."""
+    if len(negatives) <= count:
+        return negatives
+    return np.random.default_rng(seed).choice(negatives, count, replace=False)
+
+
+def means(judged: Judged, nine: bool = False) -> dict[str, float]:
+    """Mean over classes (and repeats) of every metric; classes without examples are left out."""
+    values = judged.nine if nine else judged.natural
+    return {m: float(np.nanmean(v)) for m, v in values.items()}

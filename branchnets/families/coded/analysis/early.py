@@ -1,0 +1,136 @@
+"""Early decoding (4.4, Eq. 7), and leaving the network once a decoder is confident."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from branchnets.counting import describe
+from branchnets.families.coded import losses
+from branchnets.families.coded.codes import CodingScheme
+from branchnets.families.coded.model import CodedResNeXt
+from branchnets.families.study import Subject
+
+if TYPE_CHECKING:
+    from branchnets.families.coded.family import CodedFamily
+
+FINAL = "final"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """What every decoder says of every example; the last one is the network's output.
+
+    Attributes:
+      names: coded blocks in order, then ``"final"``.
+      right: whether the answer is the label, [n, L+1] bool.
+      top5: whether the label is among the five best, [n, L+1] bool.
+      confidence: of the answer, [n, L+1] float32.
+    """
+
+    names: tuple[str, ...]
+    right: np.ndarray
+    top5: np.ndarray
+    confidence: np.ndarray
+
+
+def decoders(family: CodedFamily) -> Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]:
+    """(variables, batch) -> "right", "top5", "confidence", each [B, L+1]."""
+    words = {block: jnp.asarray(s.codewords) for block, s in family.schemes.items()}
+
+    def run(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        output = family.model.apply(variables, batch["image"])
+        outputs = [losses.decoder_logits(output.energies[b], w) for b, w in words.items()]
+        columns = [_said(logits, batch["label"]) for logits in [*outputs, output.logits]]
+        return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *columns)
+
+    return run
+
+
+def _said(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    # Equal logits are ranked by class index, as argmax does.
+    earlier = jnp.arange(logits.shape[-1]) < labels[:, None]
+    rank = jnp.sum((logits > own) | ((logits == own) & earlier), axis=1)
+    confidence = jnp.max(jax.nn.softmax(logits.astype(jnp.float32)), axis=1)
+    return {"right": rank == 0, "top5": rank < 5, "confidence": confidence}
+
+
+def decode(family: CodedFamily, subject: Subject, split: str = "test") -> Decoded:
+    """Runs every decoder over a split."""
+    found = subject.map(decoders(family), split, f"early decoding of {split} images")
+    return Decoded((*family.schemes, FINAL), **found)
+
+
+def macs_until(
+    model: CodedResNeXt, schemes: Mapping[str, CodingScheme], image_shape: tuple[int, ...]
+) -> dict[str, int]:
+    """Multiply-adds that one image has cost when each decoder answers, ``"final"`` included.
+
+    A block's energies need its 1x1 reduction, its grouped convolution and the second moments of
+    their output, but neither its expansion nor its shortcut; blocks before it are run whole, and
+    all decoders on the way are asked (K N each, also in ``"final"``).
+    """
+    rows = describe(model, image_shape, depth=3).stages
+    cost, spent = {}, sum(row.macs for row in rows if row.name.startswith("stem"))
+    asked = 0
+    for name, spec in model.blocks().items():
+        mine = {r.name[len(name) :]: r for r in rows if (r.name + "/").startswith(f"{name}/")}
+        if name in schemes:
+            height, width, inner = mine["/branch_conv"].output_shape or (0, 0, 0)
+            unneeded = mine["/shortcut"].macs
+            if model.aggregate == "sum":
+                unneeded += height * width * inner * spec.channels
+            asked += schemes[name].codewords.size
+            cost[name] = spent + asked + sum(r.macs for r in mine.values()) - unneeded
+        spent += sum(r.macs for r in mine.values())
+    spent += sum(row.macs for row in rows if row.name.startswith("head"))
+    return {**cost, FINAL: spent + asked}
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaving:
+    """The trade of accuracy for multiply-adds, one entry a threshold.
+
+    Attributes:
+      quantiles: share of examples that the first decoder would send on, [T], increasing.
+      accuracy: [T].
+      macs: mean of one image, [T].
+      left: share of examples that leave at each decoder, [T, L+1].
+    """
+
+    quantiles: np.ndarray
+    accuracy: np.ndarray
+    macs: np.ndarray
+    left: np.ndarray
+
+
+def leave_early(decoded: Decoded, macs: np.ndarray, steps: int = 51) -> Leaving:
+    """An example leaves at the first block whose decoder is confident enough.
+
+    The thresholds of all blocks move together: each is the q-quantile of that block's own
+    confidences, so that at q = 0 everything leaves at the first decoder and beyond q = 1 nothing
+    leaves before the end.
+
+    Args:
+      decoded: what the decoders say.
+      macs: until each answer, [L+1].
+      steps: thresholds, both ends included.
+    """
+    early = decoded.confidence[:, :-1]
+    quantiles = np.linspace(0, 1, steps)
+    accuracy, spent, left = [], [], []
+    for q in quantiles:
+        # method "lower": a confidence that occurs, so that rounding keeps nobody from leaving.
+        tau = np.quantile(early, q, axis=0, method="lower") if q < 1 else np.inf
+        sure = np.concatenate([early >= tau, np.ones((len(early), 1), bool)], axis=1)
+        at = np.argmax(sure, axis=1)
+        accuracy.append(decoded.right[np.arange(len(at)), at].mean())
+        spent.append(macs[at].mean())
+        left.append(np.bincount(at, minlength=len(macs)) / len(at))
+    return Leaving(quantiles, np.array(accuracy), np.array(spent), np.array(left))

@@ -1,0 +1,145 @@
+"""Accuracy when active or inactive branches of one block are taken out (4.2, Fig. 2a)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from branchnets.families.base import purpose_key
+from branchnets.families.coded.analysis.parts import indexed
+from branchnets.families.coded.codes import CodingScheme
+from branchnets.families.study import Subject
+
+if TYPE_CHECKING:
+    from branchnets.families.coded.family import CodedFamily
+
+ACTIVE, INACTIVE = "active", "inactive"
+#: The digit of the codeword of a branch of each kind.
+DIGIT = {INACTIVE: 0, ACTIVE: 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Removal:
+    """What taking branches out of one block does.
+
+    Attributes:
+      block: its name.
+      kinds: of each measurement, ``"active"`` or ``"inactive"``.
+      removed: k of each, [M].
+      draws: number of its draw, [M].
+      intact: whether each example is right with nothing removed, [n] bool.
+      right: whether it is right under each measurement, [n, M] bool.
+    """
+
+    block: str
+    kinds: tuple[str, ...]
+    removed: np.ndarray
+    draws: np.ndarray
+    intact: np.ndarray
+    right: np.ndarray
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """Accuracy of each measurement, [M]."""
+        return self.right.mean(0)
+
+    def curve(self, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(k, mean accuracy, standard deviation over draws) from k = 0, each [1 + most k]."""
+        mine = np.array([name == kind for name in self.kinds])
+        ks = np.unique(self.removed[mine])
+        groups = [self.accuracies[mine & (self.removed == k)] for k in ks]
+        means = [self.intact.mean(), *(g.mean() for g in groups)]
+        spreads = [0.0, *(g.std(ddof=1) if len(g) > 1 else 0.0 for g in groups)]
+        return np.array([0, *ks]), np.array(means), np.array(spreads)
+
+    def all_removed(self, kind: str) -> np.ndarray:
+        """Whether each example is right with every branch of a kind removed, [n] bool."""
+        ks = np.where([name == kind for name in self.kinds], self.removed, 0)
+        return self.right[:, int(np.argmax(ks))]
+
+
+def measurements(scheme: CodingScheme, draws: int) -> list[tuple[str, int, int]]:
+    """(kind, k, draw) of all that is measured on a block; all branches can be drawn in one way."""
+    most = {ACTIVE: scheme.active, INACTIVE: scheme.branches - scheme.active}
+    return [
+        (kind, k, draw)
+        for kind, largest in most.items()
+        for k in range(1, largest + 1)
+        for draw in range(draws if k < largest else 1)
+    ]
+
+
+def draw_masks(key: jax.Array, index: jax.Array, members: jax.Array, k: jax.Array) -> jax.Array:
+    """Takes k of the given branches away from every example, each example its own k.
+
+    Args:
+      key: of this measurement.
+      index: place of each example in its split, [B]: the draw depends on nothing else, whatever
+        the batch.
+      members: 1 for the branches to choose among, [B, N].
+      k: how many; may be traced.
+
+    Returns:
+      [B, N] float32, 0 for the removed ones.
+    """
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+    lots = jax.vmap(lambda one: jax.random.uniform(one, members.shape[1:]))(keys)
+    lots = jnp.where(members > 0, lots, 2.0)
+    rank = jnp.argsort(jnp.argsort(lots, axis=-1), axis=-1)
+    return ((rank >= k) | (members == 0)).astype(jnp.float32)
+
+
+def remover(
+    family: CodedFamily, block: str, seed: int, cells: list[tuple[str, int, int]]
+) -> Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]:
+    """(variables, batch with "index") -> "intact" [B] and "right" [B, M], bool.
+
+    What comes before the block is computed once.
+    """
+    model, words = family.model, jnp.asarray(family.schemes[block].codewords)
+    key = purpose_key(jax.random.key(seed), f"specialisation/{block}")
+    codes = jnp.array([(DIGIT[kind], k, draw) for kind, k, draw in cells], jnp.int32)
+
+    def run(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        features = model.apply(variables, batch["image"], stop=block).features
+        own = words[batch["label"]]
+
+        def right(kept: jax.Array) -> jax.Array:
+            output = model.apply(variables, features, start=block, remove={block: kept})
+            return jnp.argmax(output.logits, axis=-1) == batch["label"]
+
+        def measure(cell: jax.Array) -> jax.Array:
+            mine = key
+            for part in cell:  # kind, k, draw
+                mine = jax.random.fold_in(mine, part)
+            members = (own == cell[0]).astype(jnp.float32)
+            return right(draw_masks(mine, batch["index"], members, cell[1]))
+
+        intact = right(jnp.ones(own.shape, jnp.float32))
+        return {"intact": intact, "right": jax.lax.map(measure, codes).T}
+
+    return run
+
+
+def remove(
+    family: CodedFamily,
+    subject: Subject,
+    block: str,
+    cells: list[tuple[str, int, int]],
+    split: str = "test",
+) -> Removal:
+    """Measures a list of (kind, k, draw) on one block."""
+    found = subject.map(
+        remover(family, block, subject.seed, cells),
+        indexed(subject.examples(split)),
+        f"removing branches of {block}",
+    )
+    kinds, ks, draws = zip(*cells, strict=True)
+    return Removal(
+        block, kinds, np.array(ks), np.array(draws), found["intact"], np.asarray(found["right"])
+    )
