@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from branchnets.errors import ConfigError
+from branchnets.errors import ConfigError, unknown
 from branchnets.families import base
-from branchnets.families.coded import ablations, codes, losses
+from branchnets.families.coded import ablations, codes, extract, losses
 from branchnets.families.coded.energy_map import render_energy_map
-from branchnets.families.coded.model import CodedOutput, CodedResNeXt
+from branchnets.families.coded.model import CodedBlockSpec, CodedOutput, CodedResNeXt
 from branchnets.families.coded.zoo import BUILDERS
+from branchnets.families.study import Option, Slimmed, Subject
 from branchnets.registry import build_from_config
 
 
@@ -41,6 +42,8 @@ class CodedFamily(base.Family):
     name: ClassVar[str] = "coded"
     aliases: ClassVar[Mapping[str, str]] = ablations.ALIASES
     sweeps: ClassVar[Mapping[str, tuple[Any, ...]]] = ablations.SWEEPS
+    slim_options: ClassVar[tuple[Option, ...]] = extract.OPTIONS
+    modules: ClassVar[tuple[type, ...]] = (CodedResNeXt, CodedBlockSpec)
     #: `model.active`: N_act of every block, by stage; `coded.schemes`: names or files.
     fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "model": {
@@ -170,6 +173,18 @@ class CodedFamily(base.Family):
         lines += [f"  {block:<16} {accuracy:7.2%}" for block, accuracy in early.items()]
         lines += ["", render_energy_map(energies, self.schemes[last], self.class_names, last)]
         return figures, "\n".join(lines)
+
+    def slim(
+        self,
+        subject: Subject,
+        classes: tuple[str | int, ...] = (),
+        negatives: str | int | None = None,
+        **request: Any,
+    ) -> Slimmed:
+        """The binary classifier of a class or of several; see :func:`extract.extract`."""
+        if request:
+            raise unknown("slimming request", next(iter(request)), ("classes", "negatives"))
+        return extract.extract(self, subject, classes, negatives)
 
 
 def energy_on_code(energy_map: Any, codewords: np.ndarray) -> float:
