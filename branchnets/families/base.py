@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from branchnets.errors import UserError
-from branchnets.families.study import Analysis, Option, Slimmed, Subject
+from branchnets.families.study import Analysis, Option, Panel, Reference, Slimmed, Subject
 
 PyTree = Any
 Batch = Mapping[str, jax.Array]
@@ -140,6 +140,14 @@ class Family:
     aliases: ClassVar[Mapping[str, str]] = {}
     #: What ``tools.sweep`` varies, one field at a time, when it is not told: name -> values.
     sweeps: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    #: Name of a swept field -> the paper's figure: ``{"mu": "fig5_mu"}``; else ``ablation_NAME``.
+    sweep_figures: ClassVar[Mapping[str, str]] = {}
+    #: What the figures of a sweep show.
+    panels: ClassVar[tuple[Panel, ...]] = (
+        Panel("Whole network", "test accuracy", ("test_accuracy",), percent=True),
+    )
+    #: Numbers that the paper prints for points of a sweep.
+    references: ClassVar[tuple[Reference, ...]] = ()
     #: What :meth:`slim` can be asked for.
     slim_options: ClassVar[tuple[Option, ...]] = ()
     #: The dataclasses that make up the network, so that one can be rebuilt from its description.

@@ -138,6 +138,43 @@ class Analysis:
 
 
 @dataclasses.dataclass(frozen=True)
+class Panel:
+    """One panel in the figures of a sweep.
+
+    Attributes:
+      title: what it shows.
+      y: the name of its axis.
+      figures: shell patterns of names in summary.json and merits: ``early_decoding_accuracy/*``.
+      percent: whether they are parts of one, to be shown as percentages.
+    """
+
+    title: str
+    y: str
+    figures: tuple[str, ...]
+    percent: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A number that the paper prints.
+
+    Attributes:
+      model, dataset: the names for which it holds.
+      figure: its name in summary.json or merits.
+      value: in the units of that figure.
+      fields: path in the config -> value; without any it holds beside every point, as a baseline.
+      text: shown with the number.
+    """
+
+    model: str
+    dataset: str
+    figure: str
+    value: float
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    text: str = "paper"
+
+
+@dataclasses.dataclass(frozen=True)
 class Slimmed:
     """A smaller network taken out of a trained one: an ordinary instance of the same module.
 

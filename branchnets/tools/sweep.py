@@ -15,19 +15,23 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from branchnets.errors import ConfigError, UserError
+from branchnets.tools import common
+
+if TYPE_CHECKING:
+    from branchnets.sweeps.grid import Cell, Grid
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> common.Parser:
+    parser = common.Parser(
         prog="python -m branchnets.tools.sweep",
         description="Trains a grid of configs, one run directory a cell, and draws the results.",
         epilog="--config.FIELD=VALUE overrides a field in every cell. Values of --set are split at "
         'commas; tuples are written in parentheses: --set=\'schemes:("a.txt",),("b.txt",)\'. '
         "Exit status: 0 all done, 1 a cell failed, 2 bad input, 75 or 130 stopped: give the same "
         "command again to go on.",
-        allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENTS]")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="holds the runs")
@@ -43,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th cell from I on")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at once")
     parser.add_argument("--dry_run", action="store_true", help="list the cells, run nothing")
+    parser.add_argument("--draw_only", action="store_true", help="run nothing, write the report")
     return parser
 
 
@@ -55,44 +60,67 @@ def _shard(text: str) -> tuple[int, int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(argv)
-    overrides = tuple(word for word in rest if re.match(r"--?(no)?config\.", word))
-    if strange := [word for word in rest if word not in overrides]:
-        parser.error(f"unknown argument {strange[0]!r}; see --help")
+    overrides, rest = common.split_overrides(sys.argv[1:] if argv is None else argv)
+    options = _parser().parse_all(rest)
     try:
-        return _sweep(options, overrides)
-    except (UserError, ValueError) as error:
+        return _sweep(options, tuple(overrides))
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def _sweep(options: argparse.Namespace, overrides: tuple[str, ...]) -> int:
-    from branchnets.sweeps import grid, results, run
+    from branchnets.report.write import check_folder
+    from branchnets.sweeps import grid, run
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs is {options.jobs}; it must be at least 1.")
     shard = _shard(options.shard)
-    source = grid.Source(options.config, overrides)
-    sweep = grid.make(source, options.set, options.seeds)
+    sweep = grid.make(grid.Source(options.config, overrides), options.set, options.seeds)
     cells = sweep.shard(*shard)
     run.check(cells, options.out)
     if options.dry_run:
-        for cell in cells:
-            folder = options.out / cell.name
-            state = "finished" if results.finished(folder) else "begun" if folder.is_dir() else ""
-            print(f"{cell.name:<40} {state}".rstrip())
-        print(f"{len(cells)} of {len(sweep.cells)} cells")
-        return 0
-    merits = sweep.has_merits
-    runner = run.Runner(options.out, lambda c: run.stages(c, options.out, merits), options.jobs)
-    outcome = runner(cells)
+        return _list(sweep, cells, options.out)
+    check_folder(options.out / "report")  # now, not after hours of training
+    outcome = run.Outcome()
+    if not options.draw_only:
+        merits = sweep.has_merits
+        outcome = run.Runner(
+            options.out, lambda cell: run.stages(cell, options.out, merits), options.jobs
+        )(cells)
+    _report(sweep, options, overrides)
     if outcome.failed:
         print(f"{len(outcome.failed)} failed: {', '.join(outcome.failed)}", file=sys.stderr)
     if outcome.status is not None:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return outcome.status
     return 1 if outcome.failed else 0
+
+
+def _list(sweep: Grid, cells: Sequence[Cell], out: Path) -> int:
+    from branchnets.sweeps import results
+
+    for cell in cells:
+        folder = out / cell.name
+        state = "finished" if results.finished(folder) else "begun" if folder.is_dir() else ""
+        print(f"{cell.name:<40} {state}".rstrip())
+    print(f"{len(cells)} of {len(sweep.cells)} cells")
+    return 0
+
+
+def _report(sweep: Grid, options: argparse.Namespace, overrides: tuple[str, ...]) -> None:
+    from branchnets.sweeps import report
+
+    header = {
+        "config": " ".join((options.config, *overrides)),
+        "varied": "; ".join(options.set) or "one field at a time around the config",
+    }
+    page = report.write(sweep, options.out, header)
+    if page is None:
+        print("No cell is finished yet, so there is nothing to draw.", file=sys.stderr)
+        return
+    print((options.out / report.TABLE).read_text(), end="")
+    print(f"Report: {page}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from branchnets.families.coded import ablations, codes, extract, losses
 from branchnets.families.coded.energy_map import render_energy_map
 from branchnets.families.coded.model import CodedBlockSpec, CodedOutput, CodedResNeXt
 from branchnets.families.coded.zoo import BUILDERS
-from branchnets.families.study import Option, Slimmed, Subject
+from branchnets.families.study import Option, Panel, Reference, Slimmed, Subject
 from branchnets.registry import build_from_config
 
 
@@ -42,6 +42,9 @@ class CodedFamily(base.Family):
     name: ClassVar[str] = "coded"
     aliases: ClassVar[Mapping[str, str]] = ablations.ALIASES
     sweeps: ClassVar[Mapping[str, tuple[Any, ...]]] = ablations.SWEEPS
+    sweep_figures: ClassVar[Mapping[str, str]] = ablations.FIGURES
+    panels: ClassVar[tuple[Panel, ...]] = ablations.PANELS
+    references: ClassVar[tuple[Reference, ...]] = ablations.REFERENCES
     slim_options: ClassVar[tuple[Option, ...]] = extract.OPTIONS
     modules: ClassVar[tuple[type, ...]] = (CodedResNeXt, CodedBlockSpec)
     #: `model.active`: N_act of every block, by stage; `coded.schemes`: names or files.
