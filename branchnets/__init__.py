@@ -12,6 +12,7 @@ from branchnets.version import __version__
 
 #: Name -> module that has it.
 _LATER = {
+    "analyze": "branchnets.tools.analyze",
     "load_run": "branchnets.engine.runs",
     "slim": "branchnets.tools.slim",
     "load_classifier": "branchnets.deploy.classifier",
@@ -19,6 +20,7 @@ _LATER = {
 
 __all__ = [
     "__version__",
+    "analyze",
     "create_model",
     "default_image_shape",
     "list_models",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import importlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -65,7 +67,9 @@ def merge_options(options: Iterable[Option]) -> tuple[Option, ...]:
     return tuple(merged.values())
 
 
-def add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:
+def add_options(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, options: Iterable[Option]
+) -> None:
     """Adds a flag for each option; :func:`option_values` reads them back."""
     for option in merge_options(options):
         flag = "--" + (option.flag or option.name)
@@ -149,6 +153,77 @@ def family_of(workdir: str | Path, overrides: Sequence[str] = ()) -> tuple[Any, 
 
     config = configs.apply_overrides(RunDir(workdir, write=False).config(), overrides)
     return config, families.create(config, data.spec(None, config.data))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunCommand:
+    """A command line about one run, understood.
+
+    Attributes:
+      family: of the run.
+      flags: the tool's own.
+      options: name -> value of the options that the run's family brings.
+      overrides: words that override fields of the run's config.
+    """
+
+    family: Any
+    flags: argparse.Namespace
+    options: dict[str, Any]
+    overrides: tuple[str, ...]
+
+    @property
+    def config(self) -> Any:
+        """The run's config with the overrides; None where there are none."""
+        return family_of(self.flags.workdir, self.overrides)[0] if self.overrides else None
+
+
+def run_parser(**settings: Any) -> Parser:
+    """A parser with ``--help`` and ``--workdir``, for :func:`parse_for_run`; takes a Parser's."""
+    parser = Parser(add_help=False, **settings)
+    parser.add_argument("-h", "--help", action="help", help="show this and stop")
+    parser.add_argument("--workdir", required=True, metavar="RUN", help="run directory")
+    return parser
+
+
+def parse_for_run(
+    parser: Parser,
+    options_of: Callable[[Any], Iterable[Option]],
+    argv: Sequence[str] | None = None,
+) -> RunCommand:
+    """Parses in two steps: ``--workdir=RUN`` tells the family, which brings flags of its own.
+
+    ``--help`` lists these too where a run is named.
+
+    Args:
+      parser: of :func:`run_parser`, with the tool's own flags.
+      options_of: the options that a family brings to this tool.
+      argv: words after the program's name; ``sys.argv``'s by default.
+
+    Raises:
+      UserError: no run there, or an override that cannot be applied.
+    """
+    overrides, words = split_overrides(sys.argv[1:] if argv is None else argv)
+    first = Parser(add_help=False)
+    first.add_argument("--workdir")
+    workdir = first.parse_known_args(words)[0].workdir
+    if workdir is None:
+        parser.parse_all(words)  # shows the help, or says that --workdir is missing
+    family = family_of(workdir, overrides)[1]
+    options = merge_options(options_of(family))
+    if options:
+        add_options(parser.add_argument_group(f"flags of family {family.name!r}"), options)
+    namespace = parser.parse_all(words)
+    return RunCommand(family, namespace, option_values(namespace, options), tuple(overrides))
+
+
+def families_with(hook: str) -> list[str]:
+    """Names of the families that bring something of their own for a hook, such as "analyses"."""
+    from branchnets import registry
+    from branchnets.families.base import Family
+
+    modules = {name: importlib.import_module(path) for name, path in registry.FAMILIES.items()}
+    plain = getattr(Family, hook)
+    return sorted(n for n, module in modules.items() if getattr(module.FAMILY, hook) is not plain)
 
 
 class _Lines:

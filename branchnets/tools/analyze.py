@@ -1,0 +1,266 @@
+"""Studies a finished run and writes a report of what it finds.
+
+python -m branchnets.tools.analyze --workdir=runs/coded_digits
+python -m branchnets.tools.analyze --workdir=RUN --ood=cifar100 --ood_dir=DATA --out=report
+python -m branchnets.tools.analyze --workdir=RUN --help
+
+What is studied depends on the family of the run; the last line lists the flags that it brings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from branchnets import data
+from branchnets.data.outside import load_outside
+from branchnets.engine import environment
+from branchnets.engine.logging import format_table
+from branchnets.engine.runs import Run, load_run
+from branchnets.errors import UserError, unknown
+from branchnets.families.base import Family
+from branchnets.families.study import Analysis, Option, Subject, silent
+from branchnets.report.content import Section
+from branchnets.report.write import check_folder, write_report
+from branchnets.tools import common, overview
+from branchnets.version import __version__
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+      index: its page.
+      sections: short name of an analysis -> its section; the first is "run".
+      notices: what the reader should know, such as images that were resized.
+    """
+
+    index: Path
+    sections: Mapping[str, Section]
+    notices: tuple[str, ...]
+
+
+def analyze(
+    run: Run,
+    out: str | Path | None = None,
+    only: Iterable[str] | None = None,
+    ood: str | Path | None = None,
+    *,
+    ood_dir: str | Path | None = None,
+    split: str = "test",
+    progress: bool = True,
+    **options: Any,
+) -> Report:
+    """Runs the analyses of a run's family on real data and writes a report.
+
+    Args:
+      run: from :func:`branchnets.load_run`.
+      out: folder of the report; ``report`` in the run directory by default.
+      only: short names of the analyses to run; all by default.
+      ood: a data set or a folder of images that the network was not trained on.
+      ood_dir: where that data set is; the run's own data directory or tfds's by default.
+      split: what stands for the test split.
+      progress: show on standard error what is being done.
+      **options: of the analyses; ``--help`` of the command line lists them.
+
+    Raises:
+      UserError: a family without analyses, a bad name or option, data that cannot be read, or a
+        folder that cannot be written. Nothing is written then.
+    """
+    place = check_folder(run.path / "report" if out is None else out)
+    chosen = _choose(run.family, only)
+    given = common.complete_options(options, _options(run.family))
+    say: Callable[[str], None] = common.say if progress else lambda text: None
+    track: Callable[..., Iterable[Any]] = common.track if progress else silent
+    outside, notices = _outside(run, ood, ood_dir)
+    for notice in notices:
+        say(notice)
+    subject = _subject(run, split, outside, ood, track, given)
+
+    say(f"[1/{len(chosen) + 1}] Run")
+    sections: dict[str, Section] = {"run": overview.section(run, subject, split)}
+    for number, (name, analysis) in enumerate(chosen.items(), start=2):
+        say(f"[{number}/{len(chosen) + 1}] {analysis.title}")
+        found = analysis.run(subject)
+        if found is None:
+            notices.append(f"{analysis.title}: this network and data have nothing to show.")
+            say(f"  {notices[-1]}")
+        else:
+            sections[name] = found
+    title = f"{run.config.model.name} on {run.dataset.name}"
+    header = _header(run, subject, split, notices)
+    index = write_report(place, title, list(sections.values()), header, _footer())
+    return Report(index, sections, tuple(notices))
+
+
+def _options(family: Family) -> tuple[Option, ...]:
+    return common.merge_options(o for a in family.analyses().values() for o in a.options)
+
+
+def _choose(family: Family, only: Iterable[str] | None) -> dict[str, Analysis]:
+    """The analyses to run, in the family's order."""
+    known = dict(family.analyses())
+    if not known:
+        others = ", ".join(common.families_with("analyses")) or "none yet"
+        raise UserError(
+            f"this run is of family {family.name!r}, which brings no analyses: its branches have "
+            f"no meaning to look for. Families that have some: {others}."
+        )
+    names = list(known if only is None else only)
+    for name in names:
+        if name not in known:
+            raise unknown("analysis", name, known)
+    return {name: analysis for name, analysis in known.items() if name in names}
+
+
+def _outside(
+    run: Run, ood: str | Path | None, ood_dir: str | Path | None
+) -> tuple[data.Split | None, list[str]]:
+    """Out-of-distribution images that fit the network, and what was done to them."""
+    if ood is None:
+        if ood_dir is not None:
+            raise UserError("ood_dir says where the data set of ood is; give ood too.")
+        return None, []
+    own = run.config.data.data_dir
+    if ood_dir is None and own is not None and (Path(own).expanduser() / ood).is_dir():
+        ood_dir = own
+    where = None if ood_dir is None else str(ood_dir)
+    return load_outside(ood, run.dataset.image_shape, where)
+
+
+def _subject(
+    run: Run,
+    split: str,
+    outside: data.Split | None,
+    ood: str | Path | None,
+    track: Callable[..., Iterable[Any]],
+    options: Mapping[str, Any],
+) -> Subject:
+    """What the analyses are given; its "test" examples are those of the split asked for."""
+    run.setup.evaluation_input(split)  # raises now if there are none
+    subject = run.subject(outside, "" if ood is None else str(ood), track)
+
+    def examples(name: str) -> data.EvalInput:
+        return run.setup.evaluation_input(split if name == "test" else name)
+
+    return dataclasses.replace(subject, examples=examples, options=options)
+
+
+def _header(run: Run, subject: Subject, split: str, notices: Sequence[str]) -> dict[str, str]:
+    spec = run.dataset.spec
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in run.dataset.splits.items())
+    shape = "×".join(map(str, spec.image_shape))
+    facts = {
+        "model": f"{run.config.model.name} (family {run.family.name!r})",
+        "data": f"{run.dataset.name}: {spec.num_classes:,} classes, images {shape}; {sizes}",
+        "studied on": f"split {split!r}, {subject.examples('test').num_examples:,} images",
+        "run": f"{run.path.name}, checkpoint at step {run.step:,}",
+        "trained by commit": _commit(_trained_by(run.path)),
+        "studied by commit": _commit(environment.commit(Path(common.__file__))),
+        "seed": f"{run.config.seed} of training and of everything drawn here",
+        "date": time.strftime("%Y-%m-%d %H:%M %Z"),
+    }
+    if subject.outside is not None:
+        number = subject.outside.num_examples
+        facts["out of distribution"] = f"{subject.outside_name}, {number:,} images"
+    if split != "test":
+        facts["note"] = f"what is called test below is split {split!r}"
+    if notices:
+        facts["notices"] = " ".join(notices)
+    return facts
+
+
+def _trained_by(path: Path) -> dict[str, Any]:
+    """The commit that the run was last trained by, from its environment files."""
+    files = sorted(path.glob("environment*.json"), key=lambda file: (len(file.name), file.name))
+    try:
+        return json.loads(files[-1].read_text())["source"]
+    except (IndexError, OSError, ValueError, LookupError):
+        return {"commit": None}
+
+
+def _commit(source: Mapping[str, Any]) -> str:
+    commit = source.get("commit")
+    if not commit:
+        return "unknown"
+    return f"{commit[:12]}, with changes" if source.get("dirty") else str(commit[:12])
+
+
+def _footer() -> str:
+    devices = jax.devices()
+    return (
+        f"Written by branchnets {__version__}, JAX {jax.__version__}, on {len(devices)} "
+        f"{devices[0].device_kind} device{'s' if len(devices) > 1 else ''}."
+    )
+
+
+def summary(report: Report) -> str:
+    """What was found, for the terminal: the single figures of every section."""
+    rows = [
+        (section.title, name, value)
+        for section in report.sections.values()
+        for name, value in section.figures_of_merit.items()
+        if isinstance(value, int | float)
+    ]
+    return f"{format_table(rows, ('section', 'figure', 'value'))}\n\nreport: {report.index}"
+
+
+def _parser() -> common.Parser:
+    parser = common.run_parser(
+        prog="python -m branchnets.tools.analyze",
+        description="Studies a finished run and writes a report: index.html, figures, tables.",
+        epilog="With --workdir=RUN, --help lists the flags that the family of the run brings.\n"
+        "--config.FIELD=VALUE overrides a field of the run's config, such as data.data_dir.",
+    )
+    parser.add_argument(
+        "--checkpoint", default="latest", metavar="STEP", help="latest (default), best or a step"
+    )
+    parser.add_argument("--out", metavar="DIR", help="of the report; default: RUN/report")
+    parser.add_argument("--split", default="test", metavar="NAME", help="to study; default: test")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="this analysis alone; may be repeated"
+    )
+    parser.add_argument(
+        "--ood",
+        metavar="NAME_OR_FOLDER",
+        help="out-of-distribution images: a data set, such as cifar100, or a folder of images",
+    )
+    parser.add_argument("--ood_dir", metavar="DIR", help="where the data set of --ood is")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    return common.guarded(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+    command = common.parse_for_run(_parser(), _options, argv)
+    flags: argparse.Namespace = command.flags
+    # Before the weights and the data are read, which can take minutes.
+    _choose(command.family, flags.only)
+    check_folder(Path(flags.workdir) / "report" if flags.out is None else flags.out)
+    run = load_run(flags.workdir, flags.checkpoint, config=command.config)
+    report = analyze(
+        run,
+        flags.out,
+        flags.only,
+        flags.ood,
+        ood_dir=flags.ood_dir,
+        split=flags.split,
+        **command.options,
+    )
+    print(summary(report))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
