@@ -75,11 +75,15 @@ def _figure(
     references: Sequence[Reference],
     rest: str,
 ) -> Figure:
-    width = 1.0 + 3.8 * len(panels)
-    drawing, axes = style.figure(width, 3.8, columns=len(panels), squeeze=False)
+    columns = len(panels) if len(panels) <= 3 else (len(panels) + 1) // 2
+    rows = -(-len(panels) // columns)
+    size = (0.8 + 4.0 * columns, 0.4 + 3.4 * rows)
+    drawing, axes = style.figure(*size, rows=rows, columns=columns, squeeze=False)
+    for unused in axes.flat[len(panels) :]:
+        unused.remove()
     values = list(dict.fromkeys(x for line in lines for x, _ in line.points))
     places = _places(values)
-    for one, (panel, shown) in zip(axes[0], panels, strict=True):
+    for one, (panel, shown) in zip(axes.flat, panels, strict=False):
         _panel(one, panel, shown, label, lines, places)
         _paper(one, panel, lines, references, places)
         _ticks(one, values, places)

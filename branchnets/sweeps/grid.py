@@ -229,7 +229,8 @@ def make(source: Source, texts: Sequence[str] = (), seeds: int | None = None) ->
     else:
         settings = _defaults(family, fields)
         points = _one_by_one(settings)
-    _refuse_fixed(source, [*settings, *by_seed])
+    # An override of a default sweep's field moves the point that the sweep lies around.
+    _refuse_fixed(source, [*(settings if texts else ()), *by_seed])
     own = _own_values(settings, base)
     # Seed by seed, so that a whole grid is there early.
     cells = [
@@ -265,7 +266,7 @@ def _refuse_fixed(source: Source, settings: Sequence[Setting]) -> None:
     for setting in settings:
         for word in source.overrides:
             path = word.lstrip("-").partition("=")[0].removeprefix("no").removeprefix("config.")
-            if path == setting.field.path and len(setting.values) > 1:
+            if path == setting.field.path:
                 raise ConfigError(f"{setting.field.label} is swept and is also fixed by {word}.")
 
 

@@ -34,6 +34,13 @@ FIGURES: Mapping[str, str] = {"mu": "fig5_mu", "p_drop": "fig6_p_drop"}
 PANELS = (
     Panel("Whole network", "test accuracy", ("test_accuracy",), percent=True),
     Panel("Early decoding", "test accuracy", ("early_decoding_accuracy/*",), percent=True),
+    Panel("Binary classifiers", "mean over classes", ("binary/f1", "binary/average_precision")),
+    Panel(
+        "All branches of a kind removed from one block",
+        "change of test accuracy",
+        ("specialisation/*",),
+        percent=True,
+    ),
 )
 
 _PAPER = {
