@@ -134,7 +134,7 @@ def load_run(
     trained = run_dir.config()
     config = trained if config is None else config
     if trained.data != config.data:
-        _check_fits(trained, config)
+        _check_fits(_trained_spec(run_dir, trained), trained, config)
     setup, state, step = _restore(run_dir, config, checkpoint, devices)
     own = run_dir.derived().get("data", {})
     dataset = dataclasses.replace(
@@ -182,9 +182,18 @@ def _step(checkpoints: Checkpoints, checkpoint: str) -> int | None:
     return int(checkpoint)
 
 
-def _check_fits(trained: ConfigDict, given: ConfigDict) -> None:
+def _trained_spec(run_dir: RunDir, trained: ConfigDict) -> data.DataSpec:
+    """What the network was trained on, from the run itself: its data may have moved since."""
+    saved = run_dir.derived().get("data")
+    if saved is None:
+        return data.spec(None, trained.data)
+    names = tuple(saved["class_names"])
+    return data.DataSpec(tuple(saved["image_shape"]), len(names), names)
+
+
+def _check_fits(own: data.DataSpec, trained: ConfigDict, given: ConfigDict) -> None:
     """Refuses a data set that the network of a run cannot be given, before anything is read."""
-    own, other = data.spec(None, trained.data), data.spec(None, given.data)
+    other = data.spec(None, given.data)
     if own.num_classes != other.num_classes:
         raise ConfigError(
             f"the run was trained for the {own.num_classes} classes of {trained.data.name}; "
