@@ -132,7 +132,7 @@ def _section(anchor: str, section: Section, pictures: Mapping[str, bytes]) -> st
         data = base64.b64encode(pictures[figure.name]).decode("ascii")
         name = escape(figure.name)
         parts.append(
-            f'<figure id="{name}">\n'
+            f'<figure id="{name}.png">\n'
             f'<img alt="{escape(figure.caption)}" src="data:image/png;base64,{data}">\n'
             f"<figcaption>{escape(figure.caption)} "
             f'<a href="{name}.png">{name}.png</a></figcaption>\n</figure>'
@@ -147,7 +147,7 @@ def _table(table: Table) -> str:
     right = [all(_is_number(value) for value in column) for column in columns]
     first, rest = table.rows[:ROWS_SHOWN], table.rows[ROWS_SHOWN:]
     parts = [
-        f'<div id="{name}">',
+        f'<div id="{name}.csv">',
         f'<p class="caption">{escape(table.caption)} <a href="{name}.csv">{name}.csv</a></p>',
         _grid(table.headers, first, right),
     ]

@@ -77,7 +77,7 @@ def write_report(
 
     Raises:
       ReportError: it cannot be written; what was there before is untouched.
-      ValueError: two figures or tables of one name, or a name that cannot be a file's.
+      ValueError: two figures or two tables of one name, or a name that cannot be a file's.
     """
     place = check_folder(folder)
     files = render_files(title, sections, header, footer)
@@ -102,7 +102,8 @@ def render_files(
     """Name -> contents of every file of a report; arguments as of :func:`write_report`."""
     figures = [figure for section in sections for figure in section.figures]
     tables = [table for section in sections for table in section.tables]
-    _check_names([*(figure.name for figure in figures), *(table.name for table in tables)])
+    _check_names("figure", [figure.name for figure in figures])
+    _check_names("table", [table.name for table in tables])
     pictures = {figure.name: _png(figure.drawing) for figure in figures}
     files = {f"{name}.png": data for name, data in pictures.items()}
     files |= {f"{table.name}.csv": csv_text(table).encode() for table in tables}
@@ -144,13 +145,13 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _check_names(names: Iterable[str]) -> None:
+def _check_names(kind: str, names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             raise ValueError(f"{name!r} cannot be the name of a file")
         if name.lower() in seen:  # some file systems do not tell cases apart
-            raise ValueError(f"two figures or tables are called {name!r}")
+            raise ValueError(f"two {kind}s are called {name!r}")
         seen.add(name.lower())
 
 

@@ -238,7 +238,7 @@ def test_names_that_cannot_be_files_are_mistakes():
         with pytest.raises(ValueError, match="name of a file"):
             write.render_files("", [Section("S", tables=(Table(name, "", (), ()),))], {})
     twice = [_section(), _section(title="Again")]
-    with pytest.raises(ValueError, match="two figures or tables"):
+    with pytest.raises(ValueError, match="two figures are called 'fig1_line'"):
         write.render_files("", twice, {})
     uneven = Section("S", tables=(Table("t", "", ("a", "b"), ((1,),)),))
     with pytest.raises(ValueError, match="another length"):
