@@ -28,7 +28,7 @@ def subject(family, variables):
 
 @pytest.fixture(scope="module")
 def matrix(family, subject):
-    return scores.full(family, subject, subject.examples("test"), subject.labels("test"), "")
+    return classifiers.Scorer(family, subject).split("test", None)
 
 
 def test_the_matrix_is_the_masked_network(family, variables, subject, matrix):
@@ -46,10 +46,9 @@ def test_the_matrix_is_the_masked_network(family, variables, subject, matrix):
 
 
 def test_pairs_are_entries_of_the_matrix(family, subject, matrix):
-    labels = subject.labels("test")
-    pairs = scores.choose_pairs(labels, 10, 4, seed=1)
-    found = scores.sampled(family, subject, subject.examples("test"), labels, pairs, "")
-    wanted = np.take_along_axis(matrix.values, pairs, axis=1)
+    found = classifiers.Scorer(family, subject).split("test", 4)
+    np.testing.assert_array_equal(found.classes[:, 0], subject.labels("test"))
+    wanted = np.take_along_axis(matrix.values, np.maximum(found.classes, 0), axis=1)
     scale = np.abs(matrix.values).max()
     np.testing.assert_allclose(found.values, wanted, atol=1e-5 * scale)
 
@@ -57,7 +56,7 @@ def test_pairs_are_entries_of_the_matrix(family, subject, matrix):
 @pytest.mark.parametrize(("batch_size", "devices"), [(5, 1), (16, 8)])
 def test_neither_batch_size_nor_devices_matter(family, variables, matrix, batch_size, devices):
     subject = coded_subject.make_subject(family, variables, batch_size, devices)
-    again = scores.full(family, subject, subject.examples("test"), subject.labels("test"), "")
+    again = classifiers.Scorer(family, subject).split("test", None)
     scale = np.abs(matrix.values).max()
     np.testing.assert_allclose(again.values, matrix.values, atol=1e-5 * scale)
 
@@ -66,8 +65,8 @@ def test_concatenated_branches_are_silenced():
     family = coded_subject.make_family(**{"model.aggregate": "concat"})
     variables = coded_subject.make_variables(family.model)
     subject = coded_subject.make_subject(family, variables)
-    images, labels = coded_subject.images_of(subject, "test")
-    found = scores.full(family, subject, subject.examples("test"), labels, "")
+    images, _ = coded_subject.images_of(subject, "test")
+    found = classifiers.Scorer(family, subject).split("test", None)
     kept = {b: np.tile(s.codewords[3], (37, 1)) for b, s in family.schemes.items()}
     logits = coded_subject.apply(family.model, variables, images, remove=kept).logits
     np.testing.assert_allclose(found.values[:, 3], logits[:, 3], rtol=1e-4, atol=1e-4)

@@ -16,7 +16,7 @@ from branchnets.families.coded import ablations, codes, extract, losses
 from branchnets.families.coded.energy_map import render_energy_map
 from branchnets.families.coded.model import CodedBlockSpec, CodedOutput, CodedResNeXt
 from branchnets.families.coded.zoo import BUILDERS
-from branchnets.families.study import Option, Panel, Reference, Slimmed, Subject
+from branchnets.families.study import Analysis, Option, Panel, Reference, Slimmed, Subject
 from branchnets.registry import build_from_config
 
 
@@ -176,6 +176,17 @@ class CodedFamily(base.Family):
         lines += [f"  {block:<16} {accuracy:7.2%}" for block, accuracy in early.items()]
         lines += ["", render_energy_map(energies, self.schemes[last], self.class_names, last)]
         return figures, "\n".join(lines)
+
+    def analyses(self) -> Mapping[str, Analysis]:
+        from branchnets.families.coded import analysis  # only when asked for
+
+        return analysis.analyses(self)
+
+    def merits(self, subject: Subject) -> dict[str, float]:
+        """Binary classifiers, early decoding and specialisation, one number each."""
+        from branchnets.families.coded import analysis
+
+        return analysis.merits(self, subject)
 
     def slim(
         self,

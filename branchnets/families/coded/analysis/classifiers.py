@@ -11,8 +11,9 @@ import numpy as np
 from branchnets.errors import ConfigError
 from branchnets.families.coded import binary
 from branchnets.families.coded.analysis import scores
+from branchnets.families.coded.analysis.parts import WithArrays
 from branchnets.families.coded.analysis.scores import Scores
-from branchnets.families.study import Subject
+from branchnets.families.study import Examples, Subject
 
 if TYPE_CHECKING:
     from branchnets.families.coded.family import CodedFamily
@@ -78,10 +79,11 @@ def measure(family: CodedFamily, subject: Subject, outside: bool = True) -> Clas
     classes = family.model.num_classes
     train_count, test_count = counts(subject, classes)
     started = time.perf_counter()
-    train = _scores(family, subject, "train", train_count)
+    scorer = Scorer(family, subject)
+    train = scorer.split("train", train_count)
     seconds = time.perf_counter() - started
-    test = _scores(family, subject, "test", test_count)
-    far = _outside(family, subject, test_count) if outside and subject.outside else None
+    test = scorer.split("test", test_count)
+    far = scorer.outside(test_count) if outside and subject.outside is not None else None
     ratio = natural_ratio(test.labels, classes)
     repeats = REPEATS if test_count is None else FEW_REPEATS
     thresholds = choose_thresholds(train, ratio)
@@ -118,25 +120,39 @@ def counts(subject: Subject, classes: int) -> tuple[int | None, int | None]:
     return train, None if classes <= VERY_MANY_CLASSES else drawn
 
 
-def _scores(family: CodedFamily, subject: Subject, split: str, count: int | None) -> Scores:
-    examples, labels = subject.examples(split), subject.labels(split)
-    title = f"binary classifiers on {split} images"
-    if count is None:
-        return scores.full(family, subject, examples, labels, title)
-    pairs = scores.choose_pairs(labels, family.model.num_classes, count, subject.seed)
-    return scores.sampled(family, subject, examples, labels, pairs, title)
+class Scorer:
+    """Scores splits of a subject; each form of the network is compiled once."""
 
+    def __init__(self, family: CodedFamily, subject: Subject) -> None:
+        self._subject, self._classes = subject, family.model.num_classes
+        self._all, self._pairs = scores.every_class(family), scores.every_pair(family)
 
-def _outside(family: CodedFamily, subject: Subject, count: int | None) -> Scores:
-    examples = subject.outside
-    assert examples is not None
-    nothing = np.full(examples.num_examples, -1)
-    title = f"binary classifiers on {subject.outside_name or 'other images'}"
-    if count is None:
-        return scores.full(family, subject, examples, nothing, title)
-    classes = family.model.num_classes
-    chosen = scores.choose_classes(examples.num_examples, classes, count, subject.seed)
-    return scores.sampled(family, subject, examples, nothing, chosen, title)
+    def split(self, name: str, count: int | None) -> Scores:
+        """Test or training images, with all classes or ``count`` negatives for each positive."""
+        examples, labels = self._subject.examples(name), self._subject.labels(name)
+        pairs = None
+        if count is not None:
+            pairs = scores.choose_pairs(labels, self._classes, count, self._subject.seed)
+        return self._scores(examples, labels, pairs, f"{name} images")
+
+    def outside(self, count: int | None) -> Scores:
+        """The out-of-distribution images, with all classes or ``count`` random ones."""
+        examples = self._subject.outside
+        assert examples is not None
+        n, pairs = examples.num_examples, None
+        if count is not None:
+            pairs = scores.choose_classes(n, self._classes, count, self._subject.seed)
+        title = self._subject.outside_name or "other images"
+        return self._scores(examples, np.full(n, -1), pairs, title)
+
+    def _scores(
+        self, examples: Examples, labels: np.ndarray, pairs: np.ndarray | None, what: str
+    ) -> Scores:
+        title = f"binary classifiers on {what}"
+        if pairs is None:
+            return Scores(self._subject.map(self._all, examples, title), labels)
+        batches = WithArrays(examples, classes=pairs)
+        return Scores(self._subject.map(self._pairs, batches, title), labels, pairs)
 
 
 def natural_ratio(labels: np.ndarray, classes: int) -> np.ndarray:

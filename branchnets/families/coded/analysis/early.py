@@ -12,6 +12,7 @@ import numpy as np
 
 from branchnets.counting import describe
 from branchnets.families.coded import losses
+from branchnets.families.coded.analysis.parts import forward
 from branchnets.families.coded.codes import CodingScheme
 from branchnets.families.coded.model import CodedResNeXt
 from branchnets.families.study import Subject
@@ -44,7 +45,7 @@ def decoders(family: CodedFamily) -> Callable[[Any, Mapping[str, jax.Array]], di
     words = {block: jnp.asarray(s.codewords) for block, s in family.schemes.items()}
 
     def run(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        output = family.model.apply(variables, batch["image"])
+        output = forward(family.model, variables, batch["image"])
         outputs = [losses.decoder_logits(output.energies[b], w) for b, w in words.items()]
         columns = [_said(logits, batch["label"]) for logits in [*outputs, output.logits]]
         return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *columns)

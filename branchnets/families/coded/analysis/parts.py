@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,6 +11,11 @@ import numpy as np
 from branchnets.errors import ConfigError
 from branchnets.families.coded.model import CodedResNeXt
 from branchnets.families.study import Examples, Subject
+
+
+def forward(model: CodedResNeXt, variables: Any, images: jax.Array, **call: Any) -> Any:
+    """The ``CodedOutput`` of the network or a part of it (``start``, ``stop``, ``remove``)."""
+    return model.apply(variables, images, train=False, **call)
 
 
 class WithArrays:
@@ -91,8 +96,3 @@ def between(interval: tuple[float, float], scale: float = 100.0) -> str:
     """An interval in words: "95 % interval 97.1 to 99.2"."""
     low, high = interval
     return f"95 % interval {scale * low:.1f} to {scale * high:.1f}"
-
-
-def flat(figures: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Nested figures as plain floats."""
-    return {a: {b: float(v) for b, v in inner.items()} for a, inner in figures.items()}

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from branchnets.families.coded import slim
-from branchnets.families.coded.analysis.parts import WithArrays
-from branchnets.families.study import Examples, Subject
+from branchnets.families.coded.analysis.parts import forward
 
 if TYPE_CHECKING:
     from branchnets.families.coded.family import CodedFamily
@@ -79,11 +78,11 @@ def every_class(family: CodedFamily) -> Function:
     small = slim.slim_model(model, {block: kept[0] for block, kept in keep.items()}, [0])
 
     def run(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-        features = model.apply(variables, batch["image"], stop=first).features
+        features = forward(model, variables, batch["image"], stop=first).features
 
         def score(of: tuple[dict[str, jax.Array], jax.Array]) -> jax.Array:
             weights = slim.slim_variables(model, variables, of[0], of[1][None])
-            return small.apply(weights, features, start=first).logits[:, 0]
+            return forward(small, weights, features, start=first).logits[:, 0]
 
         return jax.lax.map(score, (keep, classes)).T
 
@@ -99,36 +98,16 @@ def every_pair(family: CodedFamily) -> Function:
     words = {b: jnp.asarray(s.codewords, jnp.float32) for b, s in family.schemes.items()}
 
     def run(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-        features = model.apply(variables, batch["image"], stop=first).features
+        features = forward(model, variables, batch["image"], stop=first).features
 
         def score(classes: jax.Array) -> jax.Array:
             kept = {block: word[classes] for block, word in words.items()}
-            logits = model.apply(variables, features, start=first, remove=kept).logits
+            logits = forward(model, variables, features, start=first, remove=kept).logits
             return jnp.take_along_axis(logits, classes[:, None], axis=1)[:, 0]
 
         return jax.lax.map(score, jnp.maximum(batch["classes"], 0).T).T
 
     return run
-
-
-def full(
-    family: CodedFamily, subject: Subject, examples: Examples, labels: np.ndarray, title: str
-) -> Scores:
-    """Every image with every class."""
-    return Scores(subject.map(every_class(family), examples, title), labels)
-
-
-def sampled(
-    family: CodedFamily,
-    subject: Subject,
-    examples: Examples,
-    labels: np.ndarray,
-    classes: np.ndarray,
-    title: str,
-) -> Scores:
-    """Every image with some classes, [n, m]."""
-    batches = WithArrays(examples, classes=classes)
-    return Scores(subject.map(every_pair(family), batches, title), labels, classes)
 
 
 def choose_pairs(labels: np.ndarray, num_classes: int, count: int, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from branchnets.families.base import purpose_key
-from branchnets.families.coded.analysis.parts import indexed
+from branchnets.families.coded.analysis.parts import forward, indexed
 from branchnets.families.coded.codes import CodingScheme
 from branchnets.families.study import Subject
 
@@ -103,25 +103,25 @@ def remover(
     """
     model, words = family.model, jnp.asarray(family.schemes[block].codewords)
     key = purpose_key(jax.random.key(seed), f"specialisation/{block}")
-    codes = jnp.array([(DIGIT[kind], k, draw) for kind, k, draw in cells], jnp.int32)
+    codes = jnp.array(
+        [(DIGIT[kind], k, draw) for kind, k, draw in [(ACTIVE, 0, 0), *cells]], jnp.int32
+    )
 
     def run(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        features = model.apply(variables, batch["image"], stop=block).features
+        features = forward(model, variables, batch["image"], stop=block).features
         own = words[batch["label"]]
-
-        def right(kept: jax.Array) -> jax.Array:
-            output = model.apply(variables, features, start=block, remove={block: kept})
-            return jnp.argmax(output.logits, axis=-1) == batch["label"]
 
         def measure(cell: jax.Array) -> jax.Array:
             mine = key
             for part in cell:  # kind, k, draw
                 mine = jax.random.fold_in(mine, part)
             members = (own == cell[0]).astype(jnp.float32)
-            return right(draw_masks(mine, batch["index"], members, cell[1]))
+            kept = draw_masks(mine, batch["index"], members, cell[1])
+            output = forward(model, variables, features, start=block, remove={block: kept})
+            return jnp.argmax(output.logits, axis=-1) == batch["label"]
 
-        intact = right(jnp.ones(own.shape, jnp.float32))
-        return {"intact": intact, "right": jax.lax.map(measure, codes).T}
+        right = jax.lax.map(measure, codes).T
+        return {"intact": right[:, 0], "right": right[:, 1:]}
 
     return run
 

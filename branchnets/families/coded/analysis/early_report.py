@@ -1,0 +1,194 @@
+"""The section on early decoding: Fig. 4, and the price of leaving early."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from branchnets.families.coded.analysis import early, parts
+from branchnets.families.coded.analysis.early import FINAL, Decoded, Leaving
+from branchnets.families.coded.analysis.paper import final_accuracy
+from branchnets.families.study import Subject
+from branchnets.report import style
+from branchnets.report.content import Figure, Section, Table
+from branchnets.report.stats import proportion_interval
+
+if TYPE_CHECKING:
+    from branchnets.families.coded.family import CodedFamily
+
+#: Losses of accuracy for which the saving is told, in shares.
+TOLERATED = (0.0, 0.01)
+
+
+def section(family: CodedFamily, subject: Subject) -> Section | None:
+    """Decoders and leaving early on the test split; None without coded blocks."""
+    if not family.schemes:
+        return None
+    decoded = early.decode(family, subject)
+    macs = early.macs_until(family.model, family.schemes, subject.image_shape)
+    cost = np.array([macs[name] for name in decoded.names], float)
+    leaving = early.leave_early(decoded, cost)
+    savings = {f"{loss:g}": saving(leaving, loss) for loss in TOLERATED}
+    accuracy = dict(zip(decoded.names, decoded.right.mean(0).tolist(), strict=True))
+    confidence = decoded.confidence.mean(0).tolist()
+    return Section(
+        "Early decoding",
+        _text(decoded, cost, savings),
+        (_figure(decoded, family, subject), _curve(decoded, cost, leaving)),
+        (_table(decoded, cost), _sweep(decoded, cost, leaving)),
+        {
+            "early_decoding_accuracy": {b: accuracy[b] for b in family.schemes},
+            "final_accuracy": accuracy[FINAL],
+            "top5": dict(zip(decoded.names, decoded.top5.mean(0).tolist(), strict=True)),
+            "confidence": dict(zip(decoded.names, confidence, strict=True)),
+            "macs": dict(macs),
+            "macs_saved_at_accuracy_loss": savings,
+        },
+    )  # fmt: skip
+
+
+def saving(leaving: Leaving, loss: float) -> float:
+    """Largest share of the multiply-adds saved by a threshold that loses at most so much."""
+    good = leaving.accuracy >= leaving.accuracy[-1] - loss - 1e-9
+    return float(1 - leaving.macs[good].min() / leaving.macs[-1])
+
+
+def _text(decoded: Decoded, cost: np.ndarray, savings: dict[str, float]) -> str:
+    n = len(decoded.right)
+    accuracies = decoded.right.mean(0)
+    each = ", ".join(
+        f"{name} {parts.percent(a)}"
+        for name, a in zip(decoded.names[:-1], accuracies[:-1], strict=True)
+    )
+    return (
+        "The energies v of a coded block's branches, scaled to sum to N_act, are compared with all "
+        "codewords, and the nearest names the class: argmin_k ||v - w_k||_2 (Eq. 7). Confidence "
+        "is the softmax over classes of minus the distance.\n\n"
+        f"On {n:,} test images the decoders are right in: {each}; the whole network in "
+        f"{parts.percent(accuracies[-1])}. {_order(decoded)}\n\n"
+        "What the paper does not show: an image may leave at the first block whose decoder is "
+        "confident enough, and the rest of the network is not run for it. The thresholds of all "
+        "blocks move together, each the same quantile of its block's own confidences on these "
+        "images (labels are not used). Up to a block's decoder an image costs the blocks before, "
+        "the block's reduction, its grouped convolution and the second moments for the energies, "
+        f"but neither expansion nor shortcut: {parts.percent(cost[0] / cost[-1])} of the network "
+        f"for {decoded.names[0]}. {_saved(savings)} The thresholds for these two numbers are read "
+        "off the test images themselves."
+    )
+
+
+def _order(decoded: Decoded) -> str:
+    """Whether decoding gets better from block to block, by paired differences."""
+    accuracies = decoded.right.mean(0)[:-1]
+    if len(accuracies) < 2:
+        return ""
+    falls = [
+        f"{decoded.names[i + 1]} is {100 * (a - b):.1f} points below {decoded.names[i]}"
+        for i, (a, b) in enumerate(zip(accuracies, accuracies[1:], strict=False))
+        if b < a
+    ]
+    if not falls:
+        return "Decoding improves, or does not get worse, from block to block, as in the paper."
+    return f"Decoding does not improve at every block: {'; '.join(falls)}."
+
+
+def _saved(savings: dict[str, float]) -> str:
+    none, one = savings["0"], savings["0.01"]
+    first = (
+        f"{parts.percent(none)} of the multiply-adds can be saved without losing accuracy"
+        if none > 0.0005
+        else "Nothing can be saved without losing accuracy"
+    )
+    return f"{first}, and {parts.percent(one)} for at most one point."
+
+
+def _figure(decoded: Decoded, family: CodedFamily, subject: Subject) -> Figure:
+    n = len(decoded.right)
+    drawing, axes = style.figure(max(6.4, 0.75 * len(decoded.names) + 1.5), 4.0)
+    x = np.arange(len(decoded.names))
+    for name, values, colour, marker in (
+        ("top-1", decoded.right, style.BLUE, "o"),
+        ("top-5", decoded.top5, style.ORANGE, "^"),
+    ):
+        mean = values.mean(0)
+        ends = np.array([proportion_interval(int(v.sum()), n) for v in values.T])
+        bars = np.abs(ends.T - mean)
+        axes.errorbar(x, 100 * mean, 100 * bars, color=colour, marker=marker, capsize=3, label=name)
+    axes.plot(
+        x, 100 * decoded.confidence.mean(0), color=style.GREEN, marker="s", linestyle=":",
+        label="mean confidence of top-1",
+    )  # fmt: skip
+    labels = [name.replace("/", "\n") for name in decoded.names]
+    axes.set_xticks(x, labels, fontsize=8)
+    style.label(axes, "decoder", "test images (%)")
+    paper = final_accuracy(family.model, subject.dataset)
+    if paper is not None:
+        style.reference(axes, 100 * paper, f"paper, final: {100 * paper:.2f}")
+    style.legend(axes, loc="lower right")
+    return Figure(
+        "fig4_early_decoding",
+        f"Accuracy of every block's early decoder and of the whole network on {n:,} test images, "
+        "with Wilson's 95 % intervals, and the mean confidence of the answers.",
+        drawing,
+    )
+
+
+def _curve(decoded: Decoded, cost: np.ndarray, leaving: Leaving) -> Figure:
+    drawing, axes = style.figure()
+    share, points = leaving.macs / cost[-1], decoded.right.mean(0)
+    axes.plot(
+        100 * share, 100 * leaving.accuracy, color=style.BLUE, marker=".", label="leaving when sure"
+    )
+    axes.plot(
+        100 * cost / cost[-1], 100 * points, color=style.GREY, marker="D", linestyle="--",
+        markersize=5, label="everybody at one block (dashed: at random between two)",
+    )  # fmt: skip
+    for name, x, y in zip(decoded.names, cost / cost[-1], points, strict=True):
+        axes.annotate(
+            name, (100 * x, 100 * y), xytext=(0, -12), textcoords="offset points", fontsize=7,
+            ha="right" if name == FINAL else "center", color=style.GREY,
+        )  # fmt: skip
+    style.label(axes, "mean multiply-adds of an image (% of the network)", "test accuracy (%)")
+    axes.margins(0.08)
+    style.legend(axes, loc="lower right")
+    return Figure(
+        "early_leaving",
+        "Accuracy against mean multiply-adds when an image leaves at the first block whose decoder "
+        "is confident enough, one point a threshold. Not in the paper.",
+        drawing,
+    )
+
+
+def _table(decoded: Decoded, cost: np.ndarray) -> Table:
+    n, rows = len(decoded.right), []
+    for i, name in enumerate(decoded.names):
+        right = decoded.right[:, i]
+        low, high = proportion_interval(int(right.sum()), n)
+        rows.append(
+            (name, float(right.mean()), low, high, float(decoded.top5[:, i].mean()),
+             float(decoded.confidence[:, i].mean()), int(cost[i]), float(cost[i] / cost[-1]))
+        )  # fmt: skip
+    return Table(
+        "fig4_numbers",
+        f"Early decoders on {n:,} test images: accuracy with Wilson's 95 % interval, top-5, mean "
+        "confidence, and multiply-adds of an image until the decoder has answered.",
+        ("decoder", "accuracy", "from", "to", "top-5", "confidence", "MACs", "of the network"),
+        tuple(rows),
+    )
+
+
+def _sweep(decoded: Decoded, cost: np.ndarray, leaving: Leaving) -> Table:
+    rows: list[tuple[Any, ...]] = [
+        (float(q), float(a), float(m), float(m / cost[-1]), *left.tolist())
+        for q, a, m, left in zip(
+            leaving.quantiles, leaving.accuracy, leaving.macs, leaving.left, strict=True
+        )
+    ]
+    return Table(
+        "early_leaving_numbers",
+        "Leaving early: each block's threshold is the quantile of its confidences; mean "
+        "multiply-adds of an image, and the share of images that leave at each decoder.",
+        ("quantile", "accuracy", "MACs", "of the network", *(f"at {n}" for n in decoded.names)),
+        tuple(rows),
+    )
