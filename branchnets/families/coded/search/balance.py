@@ -68,8 +68,9 @@ def choose_words(
     """
     clock = clock or Clock()
     table = packed.unpack(pool, branches).astype(np.float32)
-    goal = least_spread(classes, branches, int(table[0].sum()))
-    mean = classes * table[0].sum() / branches
+    active = int(table[0].sum())
+    goal = least_spread(classes, branches, active)
+    mean = classes * active / branches
     inside = np.zeros(len(pool), bool)
     inside[rng.permutation(len(pool))[:classes]] = True
     best, best_spread, worse = inside.copy(), np.inf, 0
@@ -84,9 +85,10 @@ def choose_words(
         ins = rng.permutation(ins)[:128]
         outs = rng.permutation(outs)[:128]
         # |e - a + b|^2 - |e|^2 = 2 e.(b - a) + |a - b|^2, and |a - b|^2 is the distance.
-        tilt = table @ excess
-        distance = 2 * (table[0].sum() - table[ins] @ table[outs].T)
-        change = 2 * (tilt[outs][None, :] - tilt[ins][:, None]) + distance
+        # (No matrix product: its threads would take every core for these small tables.)
+        tilt_in, tilt_out = (np.einsum("mn,n->m", table[rows], excess) for rows in (ins, outs))
+        distance = 2 * (active - packed.overlaps(pool[ins], pool[outs]).astype(np.float32))
+        change = 2 * (tilt_out[None, :] - tilt_in[:, None]) + distance
         worse += 1
         if worse % 50 == 0:  # out of a local minimum
             change = rng.random(change.shape, np.float32)
@@ -124,7 +126,7 @@ def mend(
     clock = clock or Clock()
     table = packed.unpack(words, branches).astype(np.int16)
     goal = least_spread(len(words), branches, int(table[0].sum()))
-    shared = table @ table.T
+    shared = packed.overlaps(words, words).astype(np.int16)
     np.fill_diagonal(shared, -1)
     sums = table.sum(0, dtype=np.int64)
     best = table.copy()

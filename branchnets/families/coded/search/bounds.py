@@ -37,8 +37,8 @@ def delsarte_bound(n: int, d: int, w: int) -> int:
     exact = _eigenvalues(n, w)
     rows = [exact[i] for i in range(i_min, w + 1)]
     # The dual: least 1 + sum_k y_k with y >= 0 and sum_k y_k E_i(k) / v_i <= -1 for every i.
-    # Its variables are summed numbers of words, so they are solved for in units of the largest
-    # plausible bound, and any failure is a weaker bound, never a wrong one.
+    # Several units of y, since the solver's tolerances are absolute; what it gets wrong makes the
+    # bound weaker, never false.
     table = np.array([[float(x) for x in row] for row in rows])
     best = math.comb(n, w)
     for unit in (1.0, 1e3, 1e6):
@@ -60,6 +60,7 @@ def _certified(rows: list[list[Fraction]], y: list[Fraction], otherwise: int) ->
     return math.floor(1 + sum(y, Fraction(0)) / least)
 
 
+@functools.cache
 def _eigenvalues(n: int, w: int) -> list[list[Fraction]]:
     """E_i(k) / v_i for i = 0 ... w (rows) and k = 1 ... w."""
     table = []
@@ -120,10 +121,12 @@ def largest_distance(classes: int, branches: int, active: int) -> int:
 
     One word has no distance; it gets the largest that two words could have.
     """
-    d = 2 * min(active, branches - active)
-    while d > 2 and upper_bound(branches, d, active) < max(classes, 2):
-        d -= 2
-    return d
+    low, high = 1, min(active, branches - active) + 1  # halves: possible, and not
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = upper_bound(branches, 2 * middle, active) >= max(classes, 2)
+        low, high = (middle, high) if enough else (low, middle)
+    return 2 * low
 
 
 def bound_name(n: int, d: int, w: int) -> str:

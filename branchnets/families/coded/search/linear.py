@@ -136,7 +136,7 @@ def cyclic_codes(
     units = [u for u in range(1, n) if math.gcd(u, n) == 1 and first[u] == u]
 
     def same(chosen: tuple[int, ...]) -> tuple[int, ...]:
-        """The least of equivalent codes: i -> u i permutes the places, and s -> s / u the cosets."""
+        """The least of equivalent codes: i -> u i permutes the places, s -> s / u the cosets."""
         return min(tuple(sorted(first[u * s % n] for s in chosen)) for u in units)
 
     kept: list[Code] = []

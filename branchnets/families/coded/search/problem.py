@@ -10,6 +10,9 @@ import numpy as np
 from branchnets.errors import ConfigError
 from branchnets.families.coded.search import balance, bounds, packed
 
+#: Bounds and searches are made for networks' numbers of branches.
+MAX_BRANCHES = 128
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -19,7 +22,8 @@ class Request:
       classes: K.
       branches: N.
       active: N_act.
-      min_distance: H_min wanted; None for the largest that can be reached.
+      min_distance: H_min wanted; None for the largest that can be reached.  Words of one weight
+        are an even distance apart, so that an odd one means the next.
 
     Raises:
       ConfigError: no such scheme can be; the message names the nearest that the bounds allow.
@@ -34,8 +38,8 @@ class Request:
         k, n, a = self.classes, self.branches, self.active
         if k < 1:
             raise ConfigError(f"{k} classes: a scheme needs at least 1")
-        if n < 2:
-            raise ConfigError(f"{n} branches: a scheme needs at least 2")
+        if not 2 <= n <= MAX_BRANCHES:
+            raise ConfigError(f"{n} branches: a scheme has 2 to {MAX_BRANCHES}")
         if not 1 <= a < n:
             nearest = min(max(a, 1), n - 1)
             raise ConfigError(
@@ -50,15 +54,11 @@ class Request:
         d = self.min_distance
         if d is None:
             return
-        if d < 2:
+        if d < 1:
             raise ConfigError(
                 f"a minimum distance of {d}: different words of one weight are at least 2 apart"
             )
-        if d % 2:
-            raise ConfigError(
-                f"a minimum distance of {d}: words of one weight are an even distance apart; "
-                f"{d} means {d + 1}"
-            )
+        d += d % 2
         if k > 1 and d > (largest := bounds.largest_distance(k, n, a)):
             most = bounds.upper_bound(n, d, a)
             raise ConfigError(
@@ -74,7 +74,7 @@ class Request:
         text = f", {min(fits, key=lambda x: abs(x - a))} active" if fits else ""
         if a > n // 2:
             return text
-        more = next((x for x in range(n, n + 10_000) if math.comb(x, a) >= k), None)
+        more = next((x for x in range(n, MAX_BRANCHES + 1) if math.comb(x, a) >= k), None)
         return text + (f", or {more} branches" if more else "")
 
     @property

@@ -106,12 +106,14 @@ def find(
     half = request.halved
     k, n, a = half.classes, half.branches, half.active
     flip = half.active != request.active
+    report("upper bounds")
     largest = bounds.largest_distance(k, n, a)
     wanted = request.min_distance
     goal = largest if wanted is None else min(largest, wanted + wanted % 2)
     least = balance.least_spread(k, n, a)
     best = _Best(k, goal, lambda s: announce(s.complement() if flip else s))
     exhausted: list[int] = []
+    report("different words")
     rng = np.random.default_rng(_seed(seed, "start"))
     best.offer(Scheme(_distinct_words(k, n, a, rng), n, "distinct words with even columns"))
 
