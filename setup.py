@@ -26,6 +26,8 @@ def long_description() -> str:
 CORE = [
     "absl-py>=2.1",
     "clu>=0.0.12",
+    # What jax.export writes its artefacts with, and does not require itself.
+    "flatbuffers>=24.3.25",
     "flax>=0.12",
     "google-crc32c>=1.5",
     "jax>=0.10",

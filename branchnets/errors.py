@@ -25,6 +25,10 @@ class RunDirError(UserError):
     """A run directory that cannot be used as asked. Nothing in it was changed."""
 
 
+class DeployError(UserError):
+    """A folder with a deployable network that cannot be written or read."""
+
+
 class ReportError(UserError):
     """A report that cannot be written where it was asked for. What was there before is whole."""
 

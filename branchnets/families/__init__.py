@@ -17,10 +17,15 @@ def config_fields(name: str) -> Mapping[str, Mapping[str, Any]]:
     Raises:
       ValueError: an unknown family.
     """
-    return _family(name).fields
+    return family_class(name).fields
 
 
-def _family(name: str) -> type[Family]:
+def family_class(name: str) -> type[Family]:
+    """The class of a family.
+
+    Raises:
+      ValueError: an unknown family.
+    """
     if name not in FAMILIES:
         raise unknown("family", name, FAMILIES)
     return importlib.import_module(FAMILIES[name]).FAMILY
@@ -36,4 +41,4 @@ def create(config: Any, data_spec: Any) -> Family:
     Raises:
       ValueError: an unknown family, model or field.
     """
-    return _family(config.family).from_config(config, data_spec)
+    return family_class(config.family).from_config(config, data_spec)

@@ -1,0 +1,88 @@
+"""From an image file to what a network takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from branchnets.data.base import Split, pad
+from branchnets.data.images import fit, native_shape, open_image
+from branchnets.errors import DeployError
+
+#: How an image of another size is made to fit; the only way this version knows.
+RESIZE = "centre-crop-bilinear"
+_RESIZE_TEXT = (
+    "the largest centred part with the sides' ratio of content_shape is resized to it (bilinear, "
+    "antialiased when shrinking); colour becomes grey by luma, grey becomes equal colours; zeros "
+    "around it, where image_shape is larger; then (pixel / 255 - mean) / std by channel"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image before the network.
+
+    Attributes:
+      image_shape: (H, W, C) of the network's images.
+      content_shape: (H, W, C) that a file is fitted to; where it is smaller than ``image_shape``,
+        zeros surround it, as in training.
+      mean, std: by channel, in units where a pixel runs from 0 to 1.
+    """
+
+    image_shape: tuple[int, int, int]
+    content_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For classifier.json."""
+        return {**dataclasses.asdict(self), "resize": RESIZE, "in_words": _RESIZE_TEXT}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Preprocessing:
+        """From classifier.json.
+
+        Raises:
+          DeployError: a way of resizing that this version does not know, or no such record.
+        """
+        try:
+            if record["resize"] != RESIZE:
+                raise DeployError(
+                    f"images are to be resized by {record['resize']!r}, which this version does "
+                    "not know. Upgrade branchnets."
+                )
+            height, width, channels = map(int, record["image_shape"])
+            rows, columns, planes = map(int, record["content_shape"])
+            mean, std = tuple(map(float, record["mean"])), tuple(map(float, record["std"]))
+        except (LookupError, TypeError, ValueError) as error:
+            if isinstance(error, DeployError):
+                raise
+            raise DeployError(f"classifier.json: preprocessing cannot be read: {error}") from error
+        return cls((height, width, channels), (rows, columns, planes), mean, std)
+
+    def read(self, path: str | os.PathLike[str]) -> tuple[np.ndarray, str]:
+        """(uint8 [H, W, C], what was done to the image so that it fits, or "").
+
+        Raises:
+          DataError: it cannot be read; the message has its path.
+        """
+        image = open_image(path)
+        native = native_shape(image)
+        pixels = fit(image, self.content_shape)[None]
+        if self.content_shape != self.image_shape:
+            pixels = pad(Split(pixels, np.zeros(1, np.int32)), self.image_shape[0]).images
+        return pixels[0], self._notice(native)
+
+    def _notice(self, native: tuple[int, int, int]) -> str:
+        changes = []
+        if native[:2] != self.content_shape[:2]:
+            (h, w), (rows, columns) = native[:2], self.content_shape[:2]
+            changes.append(f"resized from {h}x{w} to {rows}x{columns}")
+        if native[2] != self.content_shape[2]:
+            words = {1: "grey", 3: "colour", 4: "colour with transparency"}
+            changes.append(f"{words[native[2]]} made {words[self.content_shape[2]]}")
+        return ", ".join(changes)
