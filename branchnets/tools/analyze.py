@@ -29,7 +29,8 @@ from branchnets.errors import UserError, unknown
 from branchnets.families.base import Family
 from branchnets.families.study import Analysis, Option, Subject, silent
 from branchnets.report.content import Section
-from branchnets.report.write import check_folder, write_report
+from branchnets.report.write import check_folder, plain, write_report
+from branchnets.sweeps.results import flatten
 from branchnets.tools import common, overview
 from branchnets.version import __version__
 
@@ -50,7 +51,7 @@ class Report:
 
 
 def analyze(
-    run: Run,
+    run: Run | str | Path,
     out: str | Path | None = None,
     only: Iterable[str] | None = None,
     ood: str | Path | None = None,
@@ -63,7 +64,7 @@ def analyze(
     """Runs the analyses of a run's family on real data and writes a report.
 
     Args:
-      run: from :func:`branchnets.load_run`.
+      run: from :func:`branchnets.load_run`, or its directory.
       out: folder of the report; ``report`` in the run directory by default.
       only: short names of the analyses to run; all by default.
       ood: a data set or a folder of images that the network was not trained on.
@@ -76,6 +77,8 @@ def analyze(
       UserError: a family without analyses, a bad name or option, data that cannot be read, or a
         folder that cannot be written. Nothing is written then.
     """
+    if isinstance(run, str | Path):
+        run = load_run(run)
     place = check_folder(run.path / "report" if out is None else out)
     chosen = _choose(run.family, only)
     given = common.complete_options(options, _options(run.family))
@@ -112,8 +115,8 @@ def _choose(family: Family, only: Iterable[str] | None) -> dict[str, Analysis]:
     if not known:
         others = ", ".join(common.families_with("analyses")) or "none yet"
         raise UserError(
-            f"this run is of family {family.name!r}, which brings no analyses: its branches have "
-            f"no meaning to look for. Families that have some: {others}."
+            f"this run is of family {family.name!r}, which brings no analyses. Families that have "
+            f"some: {others}."
         )
     names = list(known if only is None else only)
     for name in names:
@@ -203,14 +206,13 @@ def _footer() -> str:
     )
 
 
-def summary(report: Report) -> str:
-    """What was found, for the terminal: the single figures of every section."""
-    rows = [
-        (section.title, name, value)
-        for section in report.sections.values()
-        for name, value in section.figures_of_merit.items()
-        if isinstance(value, int | float)
-    ]
+def summary(report: Report, most: int = 8) -> str:
+    """What was found, for the terminal: the first figures of every section."""
+    rows = []
+    for section in report.sections.values():
+        figures = flatten(plain(section.figures_of_merit))
+        numbers = [(n, v) for n, v in figures.items() if isinstance(v, int | float)]
+        rows += [(section.title, name, value) for name, value in numbers[:most]]
     return f"{format_table(rows, ('section', 'figure', 'value'))}\n\nreport: {report.index}"
 
 

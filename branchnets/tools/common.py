@@ -275,6 +275,9 @@ def guarded(work: Callable[[], None]) -> int:
     """Does the work of a command line; returns its exit status, with a message on bad input."""
     try:
         work()
+    except KeyboardInterrupt:
+        print("stopped.", file=sys.stderr)
+        return 130
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -117,6 +117,8 @@ def test_the_command_writes_a_report(workdir, studied, tmp_path, capsys):
     assert run_tool(f"--workdir={workdir}", f"--out={out}", "--bins=7") == 0
     printed = capsys.readouterr()
     assert f"report: {out / 'index.html'}" in printed.out and "Traceback" not in printed.err
+    lines = [line.split() for line in printed.out.splitlines()]
+    assert ["Confidence", "bins", "7"] in lines and ["Run", "accuracy"] in [x[:2] for x in lines]
     assert "[2/4] Confidence" in printed.err
     assert "Far away: this network and data have nothing to show." in printed.err
     assert sorted(os.listdir(out)) == [

@@ -120,5 +120,10 @@ def test_a_user_error_is_a_message_and_status_2(capsys):
     assert common.guarded(fail) == 2
     assert capsys.readouterr().err == "error: do this instead.\n"
     assert common.guarded(lambda: None) == 0
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    assert common.guarded(interrupt) == 130 and capsys.readouterr().err == "stopped.\n"
     with pytest.raises(ZeroDivisionError):  # a mistake of ours is not dressed up as the user's
         common.guarded(lambda: 1 / 0)
