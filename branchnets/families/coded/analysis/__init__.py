@@ -45,8 +45,8 @@ def analyses(family: CodedFamily) -> dict[str, Analysis]:
 
 
 def merits(family: CodedFamily, subject: Subject) -> dict[str, float]:
-    """See :func:`branchnets.families.coded.analysis.merits.merits`."""
-    module = importlib.import_module(f"{__name__}.merits")
+    """See :func:`branchnets.families.coded.analysis.merit.merits`."""
+    module = importlib.import_module(f"{__name__}.merit")
     return module.merits(family, subject)
 
 

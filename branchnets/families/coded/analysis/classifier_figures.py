@@ -31,7 +31,7 @@ def scatter(found: Classifiers, subject: Subject) -> Figure:
         _names(axes, x, y, subject.class_names)
     style.label(axes, "precision", "recall")
     axes.margins(0.1)
-    style.legend(axes, loc="lower left")
+    style.legend(axes)
     beyond = (
         " Out-of-distribution negatives are weighted to the same ratio." if found.beyond else ""
     )
@@ -59,9 +59,9 @@ def _names(axes: Any, x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> N
 def histograms(found: Classifiers, subject: Subject, most: int, name: str) -> Figure:
     """Score distributions of the first classes: positives, negatives, other images."""
     scored = _by_class(found, min(most, len(found.ratio)))
-    columns = min(len(scored), 3)
+    columns = min(len(scored), 2)
     rows = -(-len(scored) // columns)
-    width, height = (6.4, 3.6) if len(scored) == 1 else (3.1 * columns, 2.1 * rows + 0.5)
+    width, height = (6.4, 3.6) if len(scored) == 1 else (3.8 * columns, 1.9 * rows + 0.6)
     drawing, axes = style.figure(width, height, rows, columns, squeeze=False)
     flat = axes.reshape(-1)
     for i, panel in enumerate(flat):
@@ -71,7 +71,7 @@ def histograms(found: Classifiers, subject: Subject, most: int, name: str) -> Fi
         _histogram(panel, scored[i], found.thresholds[i], subject.outside_name)
         x = "score (logit)" if i >= len(scored) - columns else ""
         y = "density" if i % columns == 0 else ""
-        style.label(panel, x, y, subject.class_names[i])
+        style.label(panel, x, y, f"class {subject.class_names[i]}")
     if len(scored) == 1:
         style.legend(flat[0])
     else:

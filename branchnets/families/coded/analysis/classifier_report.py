@@ -43,7 +43,7 @@ def section(family: CodedFamily, subject: Subject) -> Section | None:
             histograms(found, subject, 10, "fig7_score_distributions"),
         ),
         (_summary(found), _classes(found, subject), costs),
-        figures,
+        {**figures["in_distribution"], **figures},
     )
 
 
@@ -56,15 +56,18 @@ def _text(
     worst = seen[np.argmin(f1[seen])]
     low, high = bootstrap(f1[seen])
     ratio = found.ratio[seen]
-    drawn = "all" if found.drawn is None else f"{found.drawn} random"
+    drawn = "all others" if found.drawn is None else f"{found.drawn} random ones a positive"
+    many = f"{ratio.min():.1f}"
+    if ratio.max() > 1.01 * ratio.min():
+        many += f" to {ratio.max():.1f}"
     method = (
         "The binary classifier of class a is the network without the branches that the code does "
         "not assign to a, in every coded block; its score is logit a, without softmax, and it says "
         "yes from a threshold up. The threshold has the best F1 on the training images, not "
         "augmented, each negative weighted so that their ratio to the positives is the test's "
-        f"({ratio.min():.1f} to {ratio.max():.1f} negatives a positive). Training scores: {drawn} "
-        f"negatives a positive, {len(found.train.labels):,} images; test scores: "
-        f"{len(found.test.labels):,} images. Precision = TP / (TP + FP), recall = TP / (TP + FN)."
+        f"({many} negatives a positive). Training negatives of a class: {drawn}, of "
+        f"{len(found.train.labels):,} images; tested on {len(found.test.labels):,}. Precision = "
+        "TP / (TP + FP), recall = TP / (TP + FN)."
     )
     seenwords = (
         f"Mean over {len(seen)} classes on test images: precision {inside['precision']:.3f}, "
@@ -108,16 +111,21 @@ def _summary(found: Classifiers) -> Table:
             repeated = np.nanmean(nine, axis=0)
             rows.append(
                 (name, m.replace("_", " "), float(seen.mean()), low, high,
-                 float(repeated.mean()), float(repeated.std(ddof=1)))
+                 float(repeated.mean()), _spread(repeated))
             )  # fmt: skip
     return Table(
         "binary_classifiers_mean",
         "Mean over classes: with the test's own ratio of negatives and a bootstrap interval over "
-        f"classes (95 %); and with {RATIO} random negatives a positive, mean and standard "
-        "deviation over repeated draws.",
+        f"classes (95 %); and with {RATIO} random negatives a positive (all, where there are no "
+        "more), mean and standard deviation over repeated draws.",
         ("negatives", "figure", "mean", "from", "to", f"{RATIO} negatives", "std over draws"),
         tuple(rows),
     )
+
+
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation; exactly 0 where all are equal."""
+    return float(values.std(ddof=1)) if np.ptp(values) > 0 else 0.0
 
 
 def _classes(found: Classifiers, subject: Subject) -> Table:
@@ -137,14 +145,15 @@ def _classes(found: Classifiers, subject: Subject) -> Table:
         values = [one.natural[m][a] for one in judged.values() for m in METRICS]
         repeats = [one.nine[m][a] for one in judged.values() for m in METRICS]
         values.append(found.thresholds_nine[a])
-        values += [v for r in repeats for v in (r.mean(), r.std(ddof=1))]
+        values += [v for r in repeats for v in (r.mean(), _spread(r))]
         cells = [float(v) if np.isfinite(v) else None for v in (found.thresholds[a], *values)]
         rows.append((name, int(own[a]), int(len(found.test.labels) - own[a]), *cells))
     return Table(
         "binary_classifiers",
         "Every binary classifier on test images: threshold from training images, then precision, "
         f"recall, F1 and average precision with the test's ratio of negatives and with {RATIO} "
-        "random ones a positive (mean and standard deviation of repeated draws).",
+        "random ones a positive (mean and standard deviation of repeated draws; all, where there "
+        "are no more).",
         tuple(headers),
         tuple(rows),
     )
@@ -155,8 +164,7 @@ def _costs(family: CodedFamily, subject: Subject, found: Classifiers) -> tuple[T
     active = {block: scheme.active for block, scheme in family.schemes.items()}
     own = passes.shares(family.model, active, subject.image_shape)
     classes, images = family.model.num_classes, len(found.train.labels)
-    drawn = found.drawn or min(RATIO, classes - 1)
-    mine = passes.ways(own, classes, images, drawn)
+    mine = passes.ways(own, classes, images, found.drawn or RATIO)
     measured = mine[1] if found.drawn is None else mine[3]
     rate = found.seconds / measured.macs
     builder = BUILDERS[_IMAGENET]
@@ -180,7 +188,7 @@ def _costs(family: CodedFamily, subject: Subject, found: Classifiers) -> tuple[T
     table = Table(
         "binary_classifiers_cost",
         "What the training scores of all binary classifiers cost, for choosing thresholds: passes "
-        "through a classifier, multiply-adds, seconds measured here (compilation included) and "
+        "through a classifier, multiply-adds, seconds measured here (without compiling) and "
         "hours that the same speed per multiply-add would take.",
         ("network", "classes", "images", "way", "passes", "MACs", "seconds here", "hours at that "
          "speed"),
@@ -190,9 +198,9 @@ def _costs(family: CodedFamily, subject: Subject, found: Classifiers) -> tuple[T
     return table, (
         f"The blocks before the first coded one are {parts.percent(own.prefix / own.small)} of a "
         "classifier's multiply-adds and are computed once for all classes; the training scores "
-        f"took {found.seconds:.1f} s here. A thousand classes of ImageNet would need "
-        f"{theirs[0].passes / 1e9:.2f} billion passes over its training images; with "
+        f"took {found.seconds:.1f} s here, without compiling. A thousand classes of ImageNet would "
+        f"need {theirs[0].passes / 1e9:.2f} billion passes over its training images; with "
         f"{RATIO} random negatives a positive, as the paper does, "
         f"{drawn_way.passes / 1e6:.1f} million, about "
-        f"{theirs[3].macs * rate / 3600:,.0f} hours at the speed measured here."
+        f"{theirs[3].macs * rate / 3600:,.0f} hours at the multiply-adds a second measured here."
     )

@@ -39,11 +39,13 @@ def section(family: CodedFamily, subject: Subject) -> Section | None:
         (_table(decoded, cost), _sweep(decoded, cost, leaving)),
         {
             "early_decoding_accuracy": {b: accuracy[b] for b in family.schemes},
+            "last_block_accuracy": accuracy[decoded.names[-2]],
             "final_accuracy": accuracy[FINAL],
             "top5": dict(zip(decoded.names, decoded.top5.mean(0).tolist(), strict=True)),
             "confidence": dict(zip(decoded.names, confidence, strict=True)),
             "macs": dict(macs),
-            "macs_saved_at_accuracy_loss": savings,
+            "macs_saved_without_loss": savings["0"],
+            "macs_saved_for_one_point": savings["0.01"],
         },
     )  # fmt: skip
 
@@ -105,7 +107,8 @@ def _saved(savings: dict[str, float]) -> str:
 
 def _figure(decoded: Decoded, family: CodedFamily, subject: Subject) -> Figure:
     n = len(decoded.right)
-    drawing, axes = style.figure(max(6.4, 0.75 * len(decoded.names) + 1.5), 4.0)
+    width = max(6.4, 0.75 * len(decoded.names) + 1.5)
+    drawing, (upper, lower) = style.figure(width, 5.2, 2, 1, sharex=True, height_ratios=(3, 2))
     x = np.arange(len(decoded.names))
     for name, values, colour, marker in (
         ("top-1", decoded.right, style.BLUE, "o"),
@@ -113,19 +116,17 @@ def _figure(decoded: Decoded, family: CodedFamily, subject: Subject) -> Figure:
     ):
         mean = values.mean(0)
         ends = np.array([proportion_interval(int(v.sum()), n) for v in values.T])
-        bars = np.abs(ends.T - mean)
-        axes.errorbar(x, 100 * mean, 100 * bars, color=colour, marker=marker, capsize=3, label=name)
-    axes.plot(
-        x, 100 * decoded.confidence.mean(0), color=style.GREEN, marker="s", linestyle=":",
-        label="mean confidence of top-1",
-    )  # fmt: skip
-    labels = [name.replace("/", "\n") for name in decoded.names]
-    axes.set_xticks(x, labels, fontsize=8)
-    style.label(axes, "decoder", "test images (%)")
+        bars = 100 * np.abs(ends.T - mean)
+        upper.errorbar(x, 100 * mean, bars, color=colour, marker=marker, capsize=3, label=name)
+    lower.plot(x, 100 * decoded.confidence.mean(0), color=style.GREEN, marker="s")
+    lower.set_xticks(x, [name.replace("/", "\n") for name in decoded.names], fontsize=8)
+    lower.set_ylim(0, 100)
+    style.label(upper, "", "test accuracy (%)")
+    style.label(lower, "decoder", "mean confidence (%)")
     paper = final_accuracy(family.model, subject.dataset)
     if paper is not None:
-        style.reference(axes, 100 * paper, f"paper, final: {100 * paper:.2f}")
-    style.legend(axes, loc="lower right")
+        style.reference(upper, 100 * paper, f"paper, final: {100 * paper:.2f}")
+    style.legend(upper, loc="lower right")
     return Figure(
         "fig4_early_decoding",
         f"Accuracy of every block's early decoder and of the whole network on {n:,} test images, "
@@ -146,8 +147,9 @@ def _curve(decoded: Decoded, cost: np.ndarray, leaving: Leaving) -> Figure:
     )  # fmt: skip
     for name, x, y in zip(decoded.names, cost / cost[-1], points, strict=True):
         axes.annotate(
-            name, (100 * x, 100 * y), xytext=(0, -12), textcoords="offset points", fontsize=7,
-            ha="right" if name == FINAL else "center", color=style.GREY,
+            name, (100 * x, 100 * y), xytext=(0, -14), textcoords="offset points", fontsize=7,
+            ha="right" if x > 0.9 else "center", color=style.GREY,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
         )  # fmt: skip
     style.label(axes, "mean multiply-adds of an image (% of the network)", "test accuracy (%)")
     axes.margins(0.08)
@@ -170,7 +172,7 @@ def _table(decoded: Decoded, cost: np.ndarray) -> Table:
              float(decoded.confidence[:, i].mean()), int(cost[i]), float(cost[i] / cost[-1]))
         )  # fmt: skip
     return Table(
-        "fig4_numbers",
+        "fig4_early_decoding",
         f"Early decoders on {n:,} test images: accuracy with Wilson's 95 % interval, top-5, mean "
         "confidence, and multiply-adds of an image until the decoder has answered.",
         ("decoder", "accuracy", "from", "to", "top-5", "confidence", "MACs", "of the network"),
@@ -186,7 +188,7 @@ def _sweep(decoded: Decoded, cost: np.ndarray, leaving: Leaving) -> Table:
         )
     ]
     return Table(
-        "early_leaving_numbers",
+        "early_leaving",
         "Leaving early: each block's threshold is the quantile of its confidences; mean "
         "multiply-adds of an image, and the share of images that leave at each decoder.",
         ("quantile", "accuracy", "MACs", "of the network", *(f"at {n}" for n in decoded.names)),

@@ -113,7 +113,7 @@ def _figure(
         step = math.ceil(scheme.branches / 16)
         axes.set_xticks(range(0, scheme.branches, step))
     left.set_yticks(range(len(shown)), [subject.class_names[a] for a in shown], fontsize=7)
-    drawing.colorbar(image, ax=[left, right], label="0: silent, 1 and above: as the code asks")
+    drawing.colorbar(image, ax=[left, right], label="r E", extend="max")
     rows = (
         f" {len(shown)} of {len(energies):,} classes, evenly spread, are shown; the CSV has all."
         if len(shown) < len(energies)
@@ -122,7 +122,8 @@ def _figure(
     return Figure(
         f"fig1c_energies_{block.replace('/', '_')}",
         f"Block {block}: mean energy of every branch by class, times r = "
-        f"{scheme.active}/{scheme.branches}, and its coding scheme {scheme.name}.{rows}",
+        f"{scheme.active}/{scheme.branches} (the code asks for 1 or 0), and its coding scheme "
+        f"{scheme.name}.{rows}",
         drawing,
     )
 

@@ -64,16 +64,21 @@ def ways(parts: Shares, classes: int, images: int, negatives: int) -> tuple[Way,
       parts: of the network.
       classes: K.
       images: n in the training split.
-      negatives: drawn for each positive.
+      negatives: drawn for each positive, where there are more.
     """
     everything, pairs = classes * images, (1 + negatives) * images
-    return (
+    whole = (
         Way("every image through every classifier", everything, everything * parts.small),
         Way(
             "the same, prefix computed once",
             everything,
             images * parts.prefix + everything * (parts.small - parts.prefix),
         ),
+    )
+    if negatives >= classes - 1:  # drawing them leaves none out
+        return whole
+    return (
+        *whole,
         Way(f"{negatives} negatives per positive", pairs, pairs * parts.small),
         Way(
             f"{negatives} negatives per positive, prefix once, branches masked",

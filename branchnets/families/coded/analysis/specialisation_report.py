@@ -176,7 +176,7 @@ def _table(removals: dict[str, Removal]) -> Table:
                      max(int(cells.sum()), 1), low, high)
                 )  # fmt: skip
     return Table(
-        "fig2a_numbers",
+        "fig2a_specialisation",
         "Test accuracy when k branches of one block are removed: mean and standard deviation over "
         "draws, and Wilson's 95 % interval of the mean for so many images.",
         ("block", "kind", "k", "accuracy", "std over draws", "draws", "from", "to"),
