@@ -34,7 +34,8 @@ def base(family: str = "plain") -> ConfigDict:
       - `data`: `name`, `data_dir` (optional), `label` (which of a dataset's labels), `train_size`
         (optional: a fixed class-balanced subset), `validation_size` (optional: held out of the
         training split), `split_seed`, `image_size` (optional: resize to), `pad_to` (optional),
-        `num_classes` and `fake_size` (optional: of the fake source).
+        `channels` (optional: of image folders and the fake source), `num_classes` and `fake_size`
+        (optional: of the fake source).
       - `augment`: `crop_padding` (pixels), `flip`, `randaugment_layers`, `randaugment_magnitude`,
         `order` ("crop_first" or "randaugment_first").
       - `optimizer`: `name`, `base_learning_rate` (for 256 examples: the rate used is
