@@ -71,14 +71,14 @@ def compile_model(
         "image": random.standard_normal((batch, *image_shape), np.float32),
         "label": random.integers(classes, size=batch, dtype=np.int32),
     }
-    arrays = jax.device_put(examples, copy)
+    key = jax.random.key_data(jax.random.key(0))
+    arrays = jax.device_put({"examples": examples, "key": key}, copy)
 
     one_step = steps.make_step(
         family,
         optimizers,
-        lambda arrays, step, key: arrays,
+        lambda arrays, step, key: arrays["examples"],
         family.phases(total_steps=1)[0],
-        seed=0,
         mesh=mesh,
     )
     like = jax.eval_shape(one_step, state, arrays)[1]

@@ -93,6 +93,9 @@ class ResidentInput:
         everywhere = PartitionSpec()
         self._images = _put(split.images, mesh, everywhere)
         self._labels = _put(split.labels, mesh, everywhere)
+        # A key is stored as its data, as everywhere; an argument of the step, not a constant in it.
+        key = np.asarray(jax.random.key_data(jax.random.key(seed)))
+        self._key = _put(key, mesh, everywhere)
         self._epoch = -1
         self._order: jax.Array | None = None
         replicated = None if mesh is None else NamedSharding(mesh, everywhere)
@@ -107,12 +110,18 @@ class ResidentInput:
           step: global training step from 0, a Python integer.
 
         Returns:
-          "images" uint8 [n, H, W, C], "labels" int32 [n], "order" int32 [n].
+          "images" uint8 [n, H, W, C], "labels" int32 [n], "order" int32 [n], "key" uint32 [2]
+          (the seed's).
         """
         epoch = int(step) // self.steps_per_epoch
         if epoch != self._epoch or self._order is None:
             self._epoch, self._order = epoch, self._make_order(np.int32(epoch))
-        return {"images": self._images, "labels": self._labels, "order": self._order}
+        return {
+            "images": self._images,
+            "labels": self._labels,
+            "order": self._order,
+            "key": self._key,
+        }
 
     def batch(
         self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array

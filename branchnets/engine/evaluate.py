@@ -23,14 +23,17 @@ class Evaluator:
     """
 
     def __init__(self, family: Family, seed: int) -> None:
-        self._seed = seed
+        # An argument of what is compiled, so that runs of other seeds share it.
+        self._key = np.asarray(jax.random.key_data(jax.random.key(seed)))
         self._modes = {
             name: self._compile(name, mode) for name, mode in family.eval_modes().items()
         }
 
     def _compile(self, name: str, mode: EvalMode) -> Any:
-        def add(variables: PyTree, extra: PyTree, batch: PyTree, index: Any, total: PyTree) -> Any:
-            key = purpose_key(jax.random.key(self._seed), f"eval/{name}")
+        def add(
+            variables: PyTree, extra: PyTree, batch: PyTree, index: Any, seed: Any, total: PyTree
+        ) -> Any:
+            key = purpose_key(jax.random.wrap_key_data(seed), f"eval/{name}")
             metrics = mode(variables, extra, batch, jax.random.fold_in(key, index))
             return jax.tree.map(jnp.add, total, metrics)
 
@@ -55,7 +58,7 @@ class Evaluator:
             for name, (add, zeros) in self._modes.items():
                 if name not in totals:
                     totals[name] = zeros(variables, extra, batch)
-                totals[name] = add(variables, extra, batch, index, totals[name])
+                totals[name] = add(variables, extra, batch, index, self._key, totals[name])
         return {
             f"{mode}/{metric}" if mode else metric: mean(*pair)
             for mode, metrics in jax.device_get(totals).items()

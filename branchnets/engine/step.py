@@ -18,7 +18,8 @@ from branchnets.engine.state import TrainState
 from branchnets.families.base import Aux, Batch, Context, Family, Phase, purpose_key
 
 PyTree = Any
-#: (arrays, step, key) -> batch; traced.  What an input's ``batch`` is.
+#: (arrays, step, key) -> batch; traced.  What an input's ``batch`` is.  ``arrays["key"]`` is the
+#: key of the seed as data: an argument, so that runs of other seeds share the compiled step.
 BatchFn = Callable[[PyTree, jax.Array, jax.Array], dict[str, jax.Array]]
 
 
@@ -54,7 +55,6 @@ def make_step(
     batch_fn: BatchFn,
     phase: Phase,
     *,
-    seed: int,
     accumulate: int = 1,
     mesh: Mesh | None = None,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Tally]]:
@@ -68,14 +68,13 @@ def make_step(
       optimizers: one for every trainable collection.
       batch_fn: makes the batch of a step.
       phase: static.
-      seed: of every random number.
       accumulate: parts that the batch is computed in; batch-norm groups lie inside one part, and
         the gradient is the mean over parts.
       mesh: the devices over which a part is spread; None is one device.
     """
 
     def step_fn(state: TrainState, arrays: PyTree) -> tuple[TrainState, Tally]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        key = jax.random.fold_in(jax.random.wrap_key_data(arrays["key"]), state.step)
         batch = batch_fn(arrays, state.step, purpose_key(key, "augment"))
         context = Context(state.step, phase, key)
         if accumulate == 1:

@@ -133,7 +133,6 @@ class Loop:
             setup.optimizers,
             setup.inputs.batch,
             phase,
-            seed=setup.config.seed,
             accumulate=setup.config.optimizer.accumulate_steps,
             mesh=setup.mesh,
         )

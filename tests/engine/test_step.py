@@ -20,7 +20,6 @@ def build(config, devices):
         setup.optimizers,
         setup.inputs.batch,
         Phase("train", 4),
-        seed=config.seed,
         accumulate=config.optimizer.accumulate_steps,
         mesh=setup.mesh,
     )
@@ -146,7 +145,7 @@ def test_an_update_that_is_not_finite_is_discarded_and_named(tiny):
         return batch
 
     step_fn = steps.make_step(
-        setup.family, setup.optimizers, poisoned, Phase("train", 4), seed=0, mesh=setup.mesh
+        setup.family, setup.optimizers, poisoned, Phase("train", 4), mesh=setup.mesh
     )
     state = setup.init_state()
     tally = steps.empty_tally(jax.eval_shape(step_fn, state, setup.inputs.arrays(0))[1])
