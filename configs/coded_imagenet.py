@@ -57,11 +57,11 @@ def get_config(arg=None):
     config.schedule.final_learning_rate = 1e-5
     config.eval.every_epochs = 1
     config.checkpoint.every_epochs = 1
-    active = VARIANTS[args.variant]
+    ratios = {kept for stage in VARIANTS[args.variant] for kept in stage}
     if args.smoke:
-        active = tuple((stage[-1],) for stage in active)
-        configs.smoke(config, model=dict(active=active))
-    if args.codes == "better":
-        ratios = {kept for stage in active for kept in stage}
+        last = tuple((stage[-1],) for stage in VARIANTS[args.variant])
+        configs.smoke(config, model=dict(active=last))
+        ratios = {kept for stage in last for kept in stage}
+    if args.codes == "better":  # the family refuses schemes that no block uses
         config.coded.schemes = tuple(name for kept, name in BETTER.items() if kept in ratios)
     return config

@@ -26,6 +26,8 @@ SHORTENED_DIMENSION = 18
 #: Dimensions up to which the distance is looked at while codes are grown; and how many are kept.
 CHECKED = 16
 MAX_CODES = 300
+#: Fields of more than 2^MAX_DEGREE elements are left out.
+MAX_DEGREE = 14
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +76,14 @@ def cyclotomic_cosets(n: int) -> list[tuple[int, ...]]:
 def _irreducible(n: int, s: int, size: int) -> np.ndarray:
     """Generators [size, n] of the cyclic code whose words are Tr(a b^(s i)), i = 0 ... n-1.
 
-    b is an n-th root of unity in GF(2^m).  The bits of b^(s i) are linear functions of it, as
-    the traces are, so they span the code.
+    b is an n-th root of unity, and b^s one of order r = n / gcd(n, s), in GF(2^size).  The bits
+    of b^(s i) are linear functions of it, as the traces are, so they span the code.
     """
-    m = next(m for m in itertools.count(1) if pow(2, m, n) == 1 % n)
+    r, m = n // math.gcd(n, s), size
     table = powers_of_primitive(m)
-    step = len(table) // n
-    elements = np.array([table[s * i % n * step] for i in range(n)], np.int64)
+    step = len(table) // r
+    times = s // math.gcd(n, s)
+    elements = np.array([table[times * i % r * step] for i in range(n)], np.int64)
     bits = ((elements[None, :] >> np.arange(m)[:, None]) & 1).astype(np.uint8)
     return _independent(bits, size)
 
@@ -129,7 +132,7 @@ def cyclic_codes(
     """
     n = length if length % 2 else length - 1
     cosets = cyclotomic_cosets(n) if n >= 3 else []
-    sizes = {coset[0]: len(coset) for coset in cosets if len(coset) <= most}
+    sizes = {coset[0]: len(coset) for coset in cosets if len(coset) <= min(most, MAX_DEGREE)}
     if len(cosets) < 2 or sum(sizes.values()) < 2:
         return []
     first = {s: coset[0] for coset in cosets for s in coset}

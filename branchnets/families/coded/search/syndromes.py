@@ -12,8 +12,8 @@ from branchnets.families.coded.search.clock import Clock
 from branchnets.families.coded.search.field import power
 
 #: All words are sorted when there are at most so many, else a sample of SAMPLE.
-ENUMERATE = 11_000_000
-SAMPLE = 2_000_000
+ENUMERATE = 3_000_000
+SAMPLE = 1_000_000
 
 
 def power_sums(branches: int, distance: int) -> tuple[int, np.ndarray]:
