@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from branchnets.sweeps.grid import Cell
 
 _TAIL = 15  # lines of a log that are shown when a cell fails
 LOGS = "logs"
+CACHE = ".cache"  # may be deleted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +194,11 @@ class Runner:
 
     def _environment(self) -> dict[str, str]:
         environment = dict(os.environ)
+        # What cells compile alike, above all those of other seeds, is compiled once. Not shared by
+        # machines: compiled code may use instructions that another one lacks.
+        cache = self.out.absolute() / CACHE / socket.gethostname()
+        environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+        environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
         if self.jobs > 1:  # on a GPU the first process would take nearly all memory
             share = f"{0.9 / self.jobs:.2f}"
             environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)

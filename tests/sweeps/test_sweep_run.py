@@ -138,6 +138,19 @@ def test_a_signal_is_passed_on_to_the_cells_that_run(runner, tmp_path, number, s
     assert sorted(started(tmp_path)) == ["a", "b"]
 
 
+def test_cells_share_what_they_compile_unless_told_where(runner, tmp_path, monkeypatch):
+    name = "JAX_COMPILATION_CACHE_DIR"
+    note = f"import os; (place / name).write_text(os.environ[{name!r}])"
+    for cell in "ab":
+        (tmp_path / f"plan-{cell}").write_text(note)
+    monkeypatch.delenv(name)
+    runner()[0](cells("a"))
+    assert (tmp_path / "a").read_text().startswith(f"{tmp_path / 'out' / run.CACHE}{os.sep}")
+    monkeypatch.setenv(name, "elsewhere")
+    runner()[0](cells("b"))
+    assert (tmp_path / "b").read_text() == "elsewhere"
+
+
 def test_cells_run_at_once(runner, tmp_path):
     for name, other in ("ab", "ba"):  # each waits for the other to begin
         (tmp_path / f"plan-{name}").write_text(
