@@ -121,7 +121,8 @@ def _accumulated(
 
     def part(model_state: PyTree, piece: tuple[jax.Array, Batch]) -> tuple[PyTree, _Result]:
         index, examples = piece
-        own = Context(context.step, context.phase, jax.random.fold_in(context.key, index))
+        key = jax.random.fold_in(context.key, index)
+        own = Context(context.step, context.phase, key, step_key=context.key)
         before = dataclasses.replace(state, model_state=model_state)
         result = _gradients(family, before, examples, own)
         return {**model_state, **result.aux.mutated}, result

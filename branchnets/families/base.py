@@ -50,16 +50,23 @@ class Context:
     Attributes:
       step: int32 scalar, traced.
       phase: static.
-      key: the key of this (seed, step); use :meth:`rng` for one purpose.
+      key: the key of this (seed, step), and of this part of an accumulated batch; use
+        :meth:`rng` for one purpose.
+      step_key: the key of this (seed, step), the same in every part; ``key`` where there is one.
     """
 
     step: jax.Array
     phase: Phase
     key: jax.Array
+    step_key: jax.Array | None = None
 
     def rng(self, purpose: str) -> jax.Array:
         """A key that is a function of (seed, step, purpose)."""
         return purpose_key(self.key, purpose)
+
+    def step_rng(self, purpose: str) -> jax.Array:
+        """A key like :meth:`rng`'s for what is drawn once a step, however it is computed."""
+        return purpose_key(self.key if self.step_key is None else self.step_key, purpose)
 
 
 def purpose_key(key: jax.Array, purpose: str) -> jax.Array:
@@ -134,8 +141,6 @@ class Family:
     #: What the family adds to a config: section -> field -> default; a type stands for an optional
     #: field of that type, empty by default.
     fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    #: Variable collections that the optimiser changes.
-    trainable: ClassVar[tuple[str, ...]] = ("params",)
     #: The paper's names of config fields, for sweeps: ``{"p_drop": "model.drop_rate"}``.
     aliases: ClassVar[Mapping[str, str]] = {}
     #: What ``tools.sweep`` varies, one field at a time, when it is not told: name -> values.
@@ -152,6 +157,11 @@ class Family:
     slim_options: ClassVar[tuple[Option, ...]] = ()
     #: The dataclasses that make up the network, so that one can be rebuilt from its description.
     modules: ClassVar[tuple[type, ...]] = ()
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """The variable collections that the optimiser changes."""
+        return ("params",)
 
     @classmethod
     def from_config(cls, config: Any, data_spec: Any) -> Family:
@@ -184,7 +194,7 @@ class Family:
         return state
 
     def enter_phase(self, state: Any, phase: Phase) -> Any:
-        """Changes to the state when a phase begins."""
+        """Changes to the state when a phase begins; no two leaves may share an array."""
         del phase
         return state
 
