@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from branchnets.families.coded.search import balance, cliques, greedy, packed, search, strategies
+from branchnets.families.coded.search import (
+    balance,
+    cliques,
+    greedy,
+    packed,
+    repel,
+    search,
+    strategies,
+)
 from branchnets.families.coded.search.clock import Clock
 from branchnets.families.coded.search.problem import Request
 from branchnets.families.coded.search.strategies import Target
@@ -81,6 +89,16 @@ def test_mend_keeps_distances_and_weights():
     after = balance.mend(words, 16, 4, np.random.default_rng(0))
     assert balance.spread(after, 16) < before
     assert packed.min_distance(after) >= 4 and (packed.weights(after) == 6).all()
+
+
+def test_repel_drives_words_apart_or_says_no():
+    rng = np.random.default_rng(0)
+    start = packed.random_words(30, 10, 20, rng)
+    words = repel.repel(start, 30, 4, rng)
+    assert packed.min_distance(start) < 12 <= packed.min_distance(words)
+    assert len(words) == 20 and (packed.weights(words) == 10).all()
+    start = packed.random_words(10, 5, 7, rng)
+    assert repel.repel(start, 10, 2, rng, steps=300) is None  # there are only 6
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in search.STRATEGIES])

@@ -17,7 +17,8 @@ from branchnets.families.coded.search.strategies import Pool, Strategy, Target
 #: Name, strategy, and the share of a distance's time that it may take; in the order tried.
 STRATEGIES: tuple[tuple[str, Strategy, float], ...] = (
     ("linear", strategies.linear_codes, 0.2),
-    ("transitive", strategies.transitive_orbits, 0.5),
+    ("repelled", strategies.repelled_words, 0.2),
+    ("transitive", strategies.transitive_orbits, 0.7),
     ("lexicodes", strategies.lexicodes, 0.2),
     ("syndromes", strategies.syndrome_classes, 0.2),
     ("cliques", strategies.word_cliques, 0.2),
@@ -25,7 +26,7 @@ STRATEGIES: tuple[tuple[str, Strategy, float], ...] = (
 )
 EVERY = tuple(name for name, _, _ in STRATEGIES)
 #: Those that find a first scheme quickly.
-QUICK = ("linear", "lexicodes")
+QUICK = ("linear", "repelled", "lexicodes")
 #: The share of K that a pool needs for words to be added to it greedily.
 TOP_UP = 0.6
 #: Rounds through all strategies, with new random choices, after which ideas have run out.
@@ -153,7 +154,7 @@ def find(
                     largest = goal = d - 2
                     best.lower(goal)
                     continue
-                attempt(d, round_, (0.35 if first else 0.2) * clock.left, EVERY)
+                attempt(d, round_, (0.45 if first else 0.2) * clock.left, EVERY)
                 if first and round_ == 0:  # the bound is out of reach: something to start from
                     low, high = max(best.key[0], 2), d
                     while high - low > 2:  # between a distance that is had and one that is not

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from branchnets.families.coded.search import cliques, greedy, groups, linear, orbits, packed
+from branchnets.families.coded.search import cliques, greedy, groups, linear, orbits, packed, repel
 from branchnets.families.coded.search import syndromes as classes_of_words
 from branchnets.families.coded.search.clock import Clock
 
@@ -132,6 +132,24 @@ def word_cliques(target: Target, rng: np.random.Generator, clock: Clock) -> Iter
             adjacent, np.ones(len(words)), enough, rng, steps=20_000, clock=clock
         )
         yield Pool("clique of single words", [words[chosen]])
+
+
+#: The most classes that words are driven apart for, one at a time.
+REPELLED = 300
+
+
+def repelled_words(target: Target, rng: np.random.Generator, clock: Clock) -> Iterator[Pool]:
+    """Random words driven apart by local search, for few classes."""
+    if target.classes > REPELLED or math.comb(target.branches, target.active) < 2 * target.classes:
+        return
+    clock.report("driving words apart")
+    for _ in range(4):
+        start = packed.random_words(target.branches, target.active, target.classes, rng)
+        words = repel.repel(start, target.branches, target.limit, rng, steps=5000, clock=clock)
+        if words is not None:
+            yield Pool("words driven apart", [words])
+        if clock.expired:
+            return
 
 
 class OrbitSearch:
