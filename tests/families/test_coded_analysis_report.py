@@ -172,3 +172,16 @@ def test_names_of_one_point_are_written_together():
         axes, np.array([0.5, 0.5, np.nan]), np.array([1.0, 1.0, 0.2]), ("cat", "dog", "none")
     )
     assert [text.get_text() for text in axes.texts] == ["cat, dog"]
+
+
+def test_names_of_neighbours_do_not_overlap():
+    from branchnets.report import style
+
+    drawing, axes = style.figure(6.4, 4.8)
+    x, y = np.array([0.60, 0.63, 0.61, 0.2]), np.array([0.73, 0.73, 0.75, 0.4])
+    axes.scatter(x, y)
+    classifier_figures._names(axes, x, y, ("ship", "truck", "automobile", "cat"))
+    drawing.canvas.draw()
+    boxes = [text.get_window_extent().extents.reshape(2, 2) for text in axes.texts]
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert all(classifier_figures._overlap(a, b) == 0 for a, b in pairs)

@@ -40,6 +40,7 @@ def analyses(family: CodedFamily) -> dict[str, Analysis]:
         "specialisation": analysis("Specialisation", "specialisation_report", _DRAWS),
         "binary": analysis("Binary classifiers", "classifier_report", _NEGATIVES),
         "early": analysis("Early decoding", "early_report"),
+        "tolerance": analysis("What the code tolerates", "tolerance", _DRAWS),
         "cost": analysis("Costs", "cost", _STEPS, _BATCH),
     }
 

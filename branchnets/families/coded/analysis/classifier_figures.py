@@ -27,11 +27,14 @@ def scatter(found: Classifiers, subject: Subject) -> Figure:
         x, y = one.natural["precision"], one.natural["recall"]
         axes.scatter(x, y, color=colour, marker=marker, s=28, alpha=0.8, label=name)
     x, y = found.inside.natural["precision"], found.inside.natural["recall"]
-    if len(x) <= _FEW:
-        _names(axes, x, y, subject.class_names)
     style.label(axes, "precision", "recall")
     axes.margins(0.1)
     style.legend(axes)
+    if len(x) <= _FEW:
+        if found.beyond is not None:
+            axes.hlines(y, x, found.beyond.natural["precision"], color=style.GREY, linewidth=0.6)
+        far = [] if found.beyond is None else [(found.beyond.natural["precision"], y)]
+        _names(axes, x, y, subject.class_names, *far)
     beyond = (
         " Out-of-distribution negatives are weighted to the same ratio." if found.beyond else ""
     )
@@ -43,17 +46,35 @@ def scatter(found: Classifiers, subject: Subject) -> Figure:
     )
 
 
-def _names(axes: Any, x: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> None:
-    """Writes class names beside their points, those of one point together."""
+def _names(axes: Any, x: np.ndarray, y: np.ndarray, names: tuple[str, ...], *others: Any) -> None:
+    """Writes class names beside their points, those of one point together, clear of others."""
     places: dict[tuple[float, float], list[str]] = {}
     for a, name in enumerate(names):
         if np.isfinite(x[a]) and np.isfinite(y[a]):
             places.setdefault((round(x[a], 3), round(y[a], 3)), []).append(name)
-    for i, (place, here) in enumerate(sorted(places.items())):
+    # Axes are about this many points wide and high; text is placed where it covers no other.
+    size = 72 * np.array(axes.figure.get_size_inches()) * (0.88, 0.88)
+    low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
+    points = [at for other in others for at in zip(*other, strict=True) if np.isfinite(at).all()]
+    points += places
+    taken = [(np.array(at) - low) / (high - low) * size + ((-4, -4), (4, 4)) for at in points]
+    for place, here in sorted(places.items()):
+        text = ", ".join(here)
+        at = (np.array(place) - low) / (high - low) * size
+        half = np.array([2.4 * len(text), 5])
+        offsets = [(0, 11), (0, -11), (half[0] + 7, 0), (-half[0] - 7, 0), (0, 21), (0, -21)]
+        boxes = [np.array([at + offset - half, at + offset + half]) for offset in offsets]
+        best = int(np.argmin([sum(_overlap(box, other) for other in taken) for box in boxes]))
+        taken.append(boxes[best])
         axes.annotate(
-            ", ".join(here), place, xytext=(0, 6 if i % 2 else -12), textcoords="offset points",
-            fontsize=8, color=style.GREY, ha="center",
+            text, place, xytext=offsets[best], textcoords="offset points", fontsize=8,
+            color=style.GREY, ha="center", va="center",
         )  # fmt: skip
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Area that two boxes ((left, bottom), (right, top)) share."""
+    return float(np.prod(np.maximum(np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]), 0)))
 
 
 def histograms(found: Classifiers, subject: Subject, most: int, name: str) -> Figure:

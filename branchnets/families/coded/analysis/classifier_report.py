@@ -28,11 +28,11 @@ def section(family: CodedFamily, subject: Subject) -> Section | None:
     if not family.schemes:
         return None
     found = classifiers.measure(family, subject)
-    figures = {"in_distribution": classifiers.means(found.inside)}
-    figures["in_distribution_9_negatives"] = classifiers.means(found.inside, nine=True)
-    if found.beyond is not None:
-        figures["out_of_distribution"] = classifiers.means(found.beyond)
-        figures["out_of_distribution_9_negatives"] = classifiers.means(found.beyond, nine=True)
+    figures: dict[str, dict[str, float]] = {}
+    for name, judged in (("in_distribution", found.inside), ("out_of_distribution", found.beyond)):
+        if judged is not None:
+            figures[name] = classifiers.means(judged)
+            figures[f"{name}_9_negatives"] = classifiers.means(judged, nine=True)
     costs, estimate = _costs(family, subject, found)
     return Section(
         "Binary classifiers",
@@ -43,7 +43,7 @@ def section(family: CodedFamily, subject: Subject) -> Section | None:
             histograms(found, subject, 10, "fig7_score_distributions"),
         ),
         (_summary(found), _classes(found, subject), costs),
-        {**figures["in_distribution"], **figures},
+        {**figures.pop("in_distribution"), **figures},
     )
 
 

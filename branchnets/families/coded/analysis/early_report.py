@@ -110,17 +110,19 @@ def _figure(decoded: Decoded, family: CodedFamily, subject: Subject) -> Figure:
     width = max(6.4, 0.75 * len(decoded.names) + 1.5)
     drawing, (upper, lower) = style.figure(width, 5.2, 2, 1, sharex=True, height_ratios=(3, 2))
     x = np.arange(len(decoded.names))
-    for name, values, colour, marker in (
-        ("top-1", decoded.right, style.BLUE, "o"),
-        ("top-5", decoded.top5, style.ORANGE, "^"),
+    for name, values, colour, marker, aside in (
+        ("top-1", decoded.right, style.BLUE, "o", -0.03),
+        ("top-5", decoded.top5, style.ORANGE, "^", 0.03),
     ):
         mean = values.mean(0)
         ends = np.array([proportion_interval(int(v.sum()), n) for v in values.T])
         bars = 100 * np.abs(ends.T - mean)
-        upper.errorbar(x, 100 * mean, bars, color=colour, marker=marker, capsize=3, label=name)
+        upper.errorbar(
+            x + aside, 100 * mean, bars, color=colour, marker=marker, capsize=3, label=name
+        )
     lower.plot(x, 100 * decoded.confidence.mean(0), color=style.GREEN, marker="s")
     lower.set_xticks(x, [name.replace("/", "\n") for name in decoded.names], fontsize=8)
-    lower.set_ylim(0, 100)
+    lower.set_ylim(0, 105)
     style.label(upper, "", "test accuracy (%)")
     style.label(lower, "decoder", "mean confidence (%)")
     paper = final_accuracy(family.model, subject.dataset)
@@ -146,10 +148,10 @@ def _curve(decoded: Decoded, cost: np.ndarray, leaving: Leaving) -> Figure:
         markersize=5, label="everybody at one block (dashed: at random between two)",
     )  # fmt: skip
     for name, x, y in zip(decoded.names, cost / cost[-1], points, strict=True):
+        above = y > np.interp(x, share, leaving.accuracy)
         axes.annotate(
-            name, (100 * x, 100 * y), xytext=(0, -14), textcoords="offset points", fontsize=7,
-            ha="right" if x > 0.9 else "center", color=style.GREY,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
+            name, (100 * x, 100 * y), xytext=(0, 7 if above else -14), color=style.GREY,
+            textcoords="offset points", fontsize=7, ha="right" if x > 0.9 else "center",
         )  # fmt: skip
     style.label(axes, "mean multiply-adds of an image (% of the network)", "test accuracy (%)")
     axes.margins(0.08)

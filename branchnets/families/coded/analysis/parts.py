@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from branchnets.errors import ConfigError
+from branchnets.families.base import purpose_key
 from branchnets.families.coded.model import CodedResNeXt
 from branchnets.families.study import Examples, Subject
 
@@ -43,9 +44,19 @@ class WithArrays:
         return np.pad(rows, [(0, missing), *[(0, 0)] * (rows.ndim - 1)])
 
 
-def indexed(examples: Examples) -> WithArrays:
-    """Examples whose batches have "index" int32 [B], the place of each in the split."""
-    return WithArrays(examples, index=np.arange(examples.num_examples, dtype=np.int32))
+def with_randomness(examples: Examples, seed: int, purpose: str) -> WithArrays:
+    """Examples whose batches have "index" int32 [B], the place of each in the split, and "key".
+
+    "key" is the data of the key of (seed, purpose), repeated [B, 2] uint32: as an argument, it
+    lets runs of different seeds share compiled programs.
+    """
+    key = purpose_key(jax.random.key(seed), purpose)
+    n = examples.num_examples
+    return WithArrays(
+        examples,
+        index=np.arange(n, dtype=np.int32),
+        key=np.tile(np.asarray(jax.random.key_data(key)), (n, 1)),
+    )
 
 
 def paper_block(model: CodedResNeXt) -> str:

@@ -2,6 +2,9 @@
 
 The binary classifier of class a has only the branches that the code assigns to a; its score is
 logit a.  What comes before the first coded block is the same for all classes and computed once.
+
+Features live as long as their batch; what stays in memory is the scores, a float32 for each pair
+of an image and a class: n K of them, or 10 n where 9 negatives are drawn for each positive.
 """
 
 from __future__ import annotations

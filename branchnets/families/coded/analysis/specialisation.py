@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from branchnets.families.base import purpose_key
-from branchnets.families.coded.analysis.parts import forward, indexed
+from branchnets.families.coded.analysis.parts import forward, with_randomness
 from branchnets.families.coded.codes import CodingScheme
 from branchnets.families.study import Subject
 
@@ -99,15 +98,14 @@ def draw_masks(key: jax.Array, index: jax.Array, members: jax.Array, k: jax.Arra
 
 
 def remover(
-    family: CodedFamily, block: str, seed: int, cells: list[tuple[str, int, int]]
+    family: CodedFamily, block: str, cells: list[tuple[str, int, int]]
 ) -> Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]:
-    """(variables, batch with "index") -> "intact" [B] and "right" [B, M], bool.
+    """(variables, batch of ``with_randomness``) -> "intact" [B] and "right" [B, M], bool.
 
     What comes before the block is computed once for all measurements; so is what inside it does
     not depend on the draw, as XLA moves that out of the loop.
     """
     model, words = family.model, jnp.asarray(family.schemes[block].codewords)
-    key = purpose_key(jax.random.key(seed), f"specialisation/{block}")
     codes = jnp.array(
         [(DIGIT[kind], k, draw) for kind, k, draw in [(ACTIVE, 0, 0), *cells]], jnp.int32
     )
@@ -117,7 +115,7 @@ def remover(
         own = words[batch["label"]]
 
         def measure(cell: jax.Array) -> jax.Array:
-            mine = key
+            mine = jax.random.wrap_key_data(batch["key"][0])
             for part in cell:  # kind, k, draw
                 mine = jax.random.fold_in(mine, part)
             members = (own == cell[0]).astype(jnp.float32)
@@ -140,8 +138,8 @@ def remove(
 ) -> Removal:
     """Measures a list of (kind, k, draw) on one block."""
     found = subject.map(
-        remover(family, block, subject.seed, cells),
-        indexed(subject.examples(split)),
+        remover(family, block, cells),
+        with_randomness(subject.examples(split), subject.seed, f"specialisation/{block}"),
         f"removing branches of {block}",
     )
     kinds, ks, draws = zip(*cells, strict=True)
