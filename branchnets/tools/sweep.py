@@ -88,7 +88,13 @@ def _sweep(options: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         outcome = run.Runner(
             options.out, lambda cell: run.stages(cell, options.out, merits), options.jobs
         )(cells)
-    _report(sweep, options, overrides)
+    try:
+        _report(sweep, options, overrides)
+    except UserError as error:
+        if options.draw_only:
+            raise
+        print(f"error: {error}\nThe runs are whole; --draw_only draws again.", file=sys.stderr)
+        return outcome.status or 1
     if outcome.failed:
         print(f"{len(outcome.failed)} failed: {', '.join(outcome.failed)}", file=sys.stderr)
     if outcome.status is not None:

@@ -138,6 +138,29 @@ def test_a_signal_is_passed_on_to_the_cells_that_run(runner, tmp_path, number, s
     assert sorted(started(tmp_path)) == ["a", "b"]
 
 
+def test_a_second_ctrl_c_does_not_wait(runner, tmp_path):
+    (tmp_path / "plan-a").write_text(
+        "import signal\n"
+        "signal.signal(signal.SIGINT, lambda *_: (place / 'asked').touch())\n"
+        "(place / 'ready').touch()\n"
+        "while True: time.sleep(0.05)\n"
+    )
+
+    def send():
+        for name in ("ready", "asked"):
+            deadline = time.monotonic() + 30
+            while not (tmp_path / name).exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    outcome = runner()[0](cells("ab"))
+    sender.join()
+    assert outcome.status == INTERRUPTED
+    assert started(tmp_path) == ["a"]
+
+
 def test_cells_share_what_they_compile_unless_told_where(runner, tmp_path, monkeypatch):
     name = "JAX_COMPILATION_CACHE_DIR"
     note = f"import os; (place / name).write_text(os.environ[{name!r}])"

@@ -36,7 +36,7 @@ PANELS = (
     Panel("Early decoding", "test accuracy", ("early_decoding_accuracy/*",), percent=True),
     Panel("Binary classifiers", "mean over classes", ("binary/f1", "binary/average_precision")),
     Panel(
-        "All branches of a kind removed from one block",
+        "All branches of a kind removed from a block",
         "change of test accuracy",
         ("specialisation/*",),
         percent=True,
