@@ -1,5 +1,6 @@
 """What README says is run: its Python examples, its command lines, its table of models."""
 
+import importlib
 import pathlib
 import re
 import shlex
@@ -16,12 +17,20 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 EXAMPLES = [code for code in PYTHON if "create_model" in code]
-COMMANDS = [
+TOUR_EXAMPLES = [code for code in PYTHON if "load_run" in code]
+ALL_COMMANDS = [
     line.strip().split("#")[0].strip()
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     for line in block.splitlines()
     if line.strip().startswith("python -m branchnets.")
 ]
+#: On a finished run, or beside one.
+TOUR = [
+    command
+    for command in ALL_COMMANDS
+    if re.search(r"branchnets\.tools\.(analyze|slim|predict|codes|sweep)", command)
+]
+COMMANDS = [command for command in ALL_COMMANDS if command not in TOUR]
 
 
 @pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
@@ -33,6 +42,32 @@ def test_python_examples_run(code, capsys):
 
 def test_there_are_examples_and_commands():
     assert len(EXAMPLES) == 2 and len(COMMANDS) >= 2
+    assert len(TOUR_EXAMPLES) == 1 and len(TOUR) == 5
+
+
+@pytest.mark.slow
+def test_the_tour_runs(tmp_path, monkeypatch, capsys):
+    """From a small run of the first command to everything that the tour does with it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jax, "devices", lambda *a, real=jax.devices: real(*a)[:1])
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    small = [
+        "--config.epochs=2",
+        "--config.data.train_size=320",
+        "--config.model.active=((10,),(5,),(3,))",
+    ]
+    first = ["main", "--config=configs/coded_digits.py", "--workdir=runs/coded_digits"]
+    assert main.main([*first, *small]) == 0
+    exec(compile(TOUR_EXAMPLES[0], "README.md", "exec"), {})
+    assert "parameters find" in capsys.readouterr().out
+    for command in TOUR:
+        name, *words = shlex.split(command)[2:]
+        if name.endswith("sweep"):
+            words.append("--dry_run")  # fifteen runs; the tests of sweeps train some
+        tool = importlib.import_module(name)
+        assert not tool.main(words), command
+    assert (tmp_path / "runs/coded_digits/report/index.html").exists()
+    assert (tmp_path / "runs/threes/classifier.json").exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
