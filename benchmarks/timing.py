@@ -70,7 +70,10 @@ def common_size(shapes: Mapping[str, tuple[int, int, int]], size: int | None) ->
 
 
 def in_turn(
-    steps: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2
+    steps: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of every timed step; the models take turns, so that a slow spell hits all of them.
 
@@ -78,13 +81,15 @@ def in_turn(
       steps: name -> a function that runs one step and returns when it is done.
       rounds: timed steps of each.
       warmup: steps of each that are not timed, just before the first round.
+      clock: ``time.process_time`` counts the processor seconds of all threads instead: steadier
+        where other work shares the machine.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(-warmup, rounds):
         for name, step in steps.items():
-            start = time.perf_counter()
+            start = clock()
             step()
-            seconds = time.perf_counter() - start
+            seconds = clock() - start
             say(f"{'warm-up' if turn < 0 else f'round {turn + 1}'}: {name} {seconds:.3f} s")
             if turn >= 0:
                 times[name].append(seconds)
