@@ -19,6 +19,7 @@ from branchnets.families.coded.analysis import (
 )
 from branchnets.families.coded.family import energy_on_code
 
+SECTIONS = ("energies", "specialisation", "binary", "early", "cost")
 ENDS = ("stage3_block0", "stage4_block0")
 
 
@@ -37,7 +38,8 @@ def subject(family):
 
 @pytest.fixture(scope="module")
 def sections(family, subject):
-    return {name: one.run(subject) for name, one in family.analyses().items()}
+    found = family.analyses()
+    return {name: found[name].run(subject) for name in SECTIONS}
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +170,8 @@ def test_names_of_one_point_are_written_together():
     from branchnets.report import style
 
     _, axes = style.figure()
-    classifier_figures._names(
-        axes, np.array([0.5, 0.5, np.nan]), np.array([1.0, 1.0, 0.2]), ("cat", "dog", "none")
-    )
+    x, y = np.array([0.5, 0.5, np.nan]), np.array([1.0, 1.0, 0.2])
+    classifier_figures._names(axes, x, y, ("cat", "dog", "none"), x)
     assert [text.get_text() for text in axes.texts] == ["cat, dog"]
 
 
@@ -180,7 +181,7 @@ def test_names_of_neighbours_do_not_overlap():
     drawing, axes = style.figure(6.4, 4.8)
     x, y = np.array([0.60, 0.63, 0.61, 0.2]), np.array([0.73, 0.73, 0.75, 0.4])
     axes.scatter(x, y)
-    classifier_figures._names(axes, x, y, ("ship", "truck", "automobile", "cat"))
+    classifier_figures._names(axes, x, y, ("ship", "truck", "automobile", "cat"), x)
     drawing.canvas.draw()
     boxes = [text.get_window_extent().extents.reshape(2, 2) for text in axes.texts]
     pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]

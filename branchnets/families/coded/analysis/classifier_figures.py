@@ -31,10 +31,9 @@ def scatter(found: Classifiers, subject: Subject) -> Figure:
     axes.margins(0.1)
     style.legend(axes)
     if len(x) <= _FEW:
-        if found.beyond is not None:
-            axes.hlines(y, x, found.beyond.natural["precision"], color=style.GREY, linewidth=0.6)
-        far = [] if found.beyond is None else [(found.beyond.natural["precision"], y)]
-        _names(axes, x, y, subject.class_names, *far)
+        ends = x if found.beyond is None else found.beyond.natural["precision"]
+        axes.hlines(y, x, ends, color=style.GREY, linewidth=0.6)
+        _names(axes, x, y, subject.class_names, ends)
     beyond = (
         " Out-of-distribution negatives are weighted to the same ratio." if found.beyond else ""
     )
@@ -46,8 +45,17 @@ def scatter(found: Classifiers, subject: Subject) -> Figure:
     )
 
 
-def _names(axes: Any, x: np.ndarray, y: np.ndarray, names: tuple[str, ...], *others: Any) -> None:
-    """Writes class names beside their points, those of one point together, clear of others."""
+def _names(
+    axes: Any, x: np.ndarray, y: np.ndarray, names: tuple[str, ...], ends: np.ndarray
+) -> None:
+    """Writes class names beside their points, those of one point together, clear of each other.
+
+    Args:
+      axes: with their limits.
+      x, y: of the points, [K]; a class with nan has no point.
+      names: K names.
+      ends: x where the line that begins at each point ends, [K].
+    """
     places: dict[tuple[float, float], list[str]] = {}
     for a, name in enumerate(names):
         if np.isfinite(x[a]) and np.isfinite(y[a]):
@@ -55,9 +63,12 @@ def _names(axes: Any, x: np.ndarray, y: np.ndarray, names: tuple[str, ...], *oth
     # Axes are about this many points wide and high; text is placed where it covers no other.
     size = 72 * np.array(axes.figure.get_size_inches()) * (0.88, 0.88)
     low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
-    points = [at for other in others for at in zip(*other, strict=True) if np.isfinite(at).all()]
-    points += places
-    taken = [(np.array(at) - low) / (high - low) * size + ((-4, -4), (4, 4)) for at in points]
+    lines = [
+        np.array([(min(one), at), (max(one), at)])
+        for *one, at in zip(x, ends, y, strict=True)
+        if np.isfinite([*one, at]).all()
+    ]
+    taken = [(line - low) / (high - low) * size + ((-4, -4), (4, 4)) for line in lines]
     for place, here in sorted(places.items()):
         text = ", ".join(here)
         at = (np.array(place) - low) / (high - low) * size
