@@ -116,7 +116,7 @@ def load_classifier(folder: str | os.PathLike[str], form: str = "module") -> Cla
         given = [record["threshold"]] if "threshold" in record else record["thresholds"]
         thresholds = None if given is None else tuple(map(float, given))
         preprocessing = Preprocessing.from_dict(record["preprocessing"])
-        family, description = record["family"], record["module"]
+        family, description = str(record["family"]), record["module"]
     except (LookupError, TypeError, ValueError) as error:
         if isinstance(error, DeployError):
             raise

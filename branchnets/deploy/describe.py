@@ -64,7 +64,7 @@ def build_module(description: Any, allowed: Iterable[type]) -> Any:
             return DTYPES[value["dtype"]]
         if set(value) != {"type", "fields"} or not isinstance(value["fields"], dict):
             raise DeployError(f"the description of the network has {value!r}, which is no module")
-        kind = types.get(value["type"])
+        kind = types.get(str(value["type"]))
         if kind is None:
             raise DeployError(
                 f"the network has a part {value['type']!r}; this version knows "

@@ -62,7 +62,14 @@ class Preprocessing:
             if isinstance(error, DeployError):
                 raise
             raise DeployError(f"classifier.json: preprocessing cannot be read: {error}") from error
-        return cls((height, width, channels), (rows, columns, planes), mean, std)
+        image_shape, content_shape = (height, width, channels), (rows, columns, planes)
+        inside = all(0 < c <= i for c, i in zip(content_shape, image_shape, strict=True))
+        if not inside or planes != channels or {len(mean), len(std)} != {channels} or 0 in std:
+            raise DeployError(
+                f"classifier.json: images of {content_shape}, mean {mean} and std {std} make no "
+                f"images of {image_shape} for the network"
+            )
+        return cls(image_shape, content_shape, mean, std)
 
     def read(self, path: str | os.PathLike[str]) -> tuple[np.ndarray, str]:
         """(uint8 [H, W, C], what was done to the image so that it fits, or "").

@@ -41,7 +41,10 @@ def from_bytes(data: bytes, model: nn.Module, image_shape: tuple[int, int, int])
     except safetensors.SafetensorError as error:
         raise DeployError(f"weights.safetensors cannot be read: {error}") from error
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    try:
+        shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    except Exception as error:  # whatever a module stumbles over whose fields are of other types
+        raise DeployError(f"the network that classifier.json describes is none: {error}") from error
     declared = flax.traverse_util.flatten_dict(_plain(shapes), sep="/")
     if missing := sorted(set(declared) - set(found)):
         raise DeployError(f"weights.safetensors lacks {missing[0]} ({len(missing)} such arrays)")
