@@ -9,7 +9,6 @@ Without --min_distance the largest minimum distance is looked for.  Exit status:
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -21,15 +20,15 @@ from branchnets.families.coded.search import bounds, outfile, packed
 from branchnets.families.coded.search.bar import Bar
 from branchnets.families.coded.search.problem import Request, Scheme
 from branchnets.families.coded.search.search import Result, find
+from branchnets.tools.common import Parser
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m branchnets.tools.codes",
-        description="Finds K codewords of N_act ones among N, as far apart as can be and with "
+        description="Finds K codewords of N_act ones among N, as far apart as can be and with\n"
         "every branch in equally many, and says how good they provably are.",
         epilog="Exit status 1: --min_distance was not reached; the best found is written.",
-        allow_abbrev=False,
     )
     parser.add_argument("--classes", type=int, required=True, metavar="K")
     parser.add_argument("--branches", type=int, required=True, metavar="N")
@@ -108,10 +107,10 @@ def report(request: Request, result: Result) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status, or exits with 2 and a message."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_all(sys.argv[1:] if argv is None else argv)
     wanted = args.min_distance
     try:
-        if args.budget <= 0:
+        if not args.budget > 0:  # nan too
             raise UserError(f"--budget must be above 0 seconds, got {args.budget:g}")
         if args.seed < 0:
             raise UserError(f"--seed must be 0 or more, got {args.seed}")

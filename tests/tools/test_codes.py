@@ -71,6 +71,8 @@ def test_impossible_requests(capsys):
     assert "252 classes" in failure(capsys, *args(300, 10, 5))
     assert "nearest request is 9 active" in failure(capsys, *args(3, 10, 10))
     assert "--budget" in failure(capsys, *args(3, 10, 5, "--budget=0"))
+    assert "--budget" in failure(capsys, *args(3, 10, 5, "--budget=nan"))
+    assert failure(capsys, *args(3, 10, "x")).startswith("error: ")
     assert "--seed" in failure(capsys, *args(3, 10, 5, "--seed=-1"))
     assert "--classes" in failure(capsys, "--branches=3")
 
