@@ -188,7 +188,11 @@ def _replace(place: Path, new: Path) -> None:
         os.rename(new, place)
         return
     old = _temporary(place)
-    os.rename(place, old)  # an empty folder may be renamed onto
+    try:
+        os.rename(place, old)  # an empty folder may be renamed onto
+    except BaseException:
+        os.rmdir(old)
+        raise
     try:
         os.rename(new, place)
     except BaseException:

@@ -53,7 +53,7 @@ class Report:
 def analyze(
     run: Run | str | Path,
     out: str | Path | None = None,
-    only: Iterable[str] | None = None,
+    only: str | Iterable[str] | None = None,
     ood: str | Path | None = None,
     *,
     ood_dir: str | Path | None = None,
@@ -66,7 +66,7 @@ def analyze(
     Args:
       run: from :func:`branchnets.load_run`, or its directory.
       out: folder of the report; ``report`` in the run directory by default.
-      only: short names of the analyses to run; all by default.
+      only: short name of the analysis to run, or of several; all by default.
       ood: a data set or a folder of images that the network was not trained on.
       ood_dir: where that data set is; the run's own data directory or tfds's by default.
       split: what stands for the test split.
@@ -109,7 +109,7 @@ def _options(family: Family) -> tuple[Option, ...]:
     return common.merge_options(o for a in family.analyses().values() for o in a.options)
 
 
-def _choose(family: Family, only: Iterable[str] | None) -> dict[str, Analysis]:
+def _choose(family: Family, only: str | Iterable[str] | None) -> dict[str, Analysis]:
     """The analyses to run, in the family's order."""
     known = dict(family.analyses())
     if not known:
@@ -118,7 +118,7 @@ def _choose(family: Family, only: Iterable[str] | None) -> dict[str, Analysis]:
             f"this run is of family {family.name!r}, which brings no analyses. Families that have "
             f"some: {others}."
         )
-    names = list(known if only is None else only)
+    names = [only] if isinstance(only, str) else list(known if only is None else only)
     for name in names:
         if name not in known:
             raise unknown("analysis", name, known)

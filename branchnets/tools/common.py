@@ -146,7 +146,7 @@ def family_of(workdir: str | Path, overrides: Sequence[str] = ()) -> tuple[Any, 
     Raises:
       UserError: no run there, or an override that cannot be applied.
     """
-    # Only here: most of these helpers need no engine.
+    # Only here: most of this module needs no engine.
     from branchnets import data, families
     from branchnets.engine import config as configs
     from branchnets.engine.rundir import RunDir
