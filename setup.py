@@ -39,7 +39,6 @@ CORE = [
     "pillow>=10.3",
     "protobuf>=5.26",
     "safetensors>=0.4.5",
-    "scikit-learn>=1.5",
     "scipy>=1.13",
     "tensorboardX>=2.6.2",
     "tqdm>=4.66",
@@ -68,6 +67,7 @@ EXTRAS = {
         "pytest>=8.0",
         "pytest-xdist>=3.6",
         "ruff>=0.9",
+        "scikit-learn>=1.5",
     ],
 }
 
