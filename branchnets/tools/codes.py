@@ -130,9 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         def announce(scheme: Scheme) -> None:
             bar.best(f"H_min {scheme.min_distance}, columns within {scheme.spread}")
 
-        result = find(
-            request, seed=args.seed, budget=args.budget, report=bar.doing, announce=announce
-        )
+        try:
+            result = find(
+                request, seed=args.seed, budget=args.budget, report=bar.doing, announce=announce
+            )
+        except KeyboardInterrupt:  # so early that there is no scheme yet
+            parser.exit(130, "stopped.\n")
     print(report(request, result))
     if args.out is not None:
         try:

@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_all(rest)
     try:
         return _sweep(options, tuple(overrides))
+    except KeyboardInterrupt:  # before or after the cells, which take it themselves
+        print("stopped.", file=sys.stderr)
+        return 130
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

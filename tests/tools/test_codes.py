@@ -113,3 +113,14 @@ def test_bar():
         while not stream.getvalue():
             pass
     assert "starting" in stream.getvalue()
+
+
+def test_stopped_before_there_is_a_scheme(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("branchnets.families.coded.search.bounds.largest_distance", interrupted)
+    with pytest.raises(SystemExit) as exit_:
+        main(args(10, 10, 5))
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err.endswith("stopped.\n")
