@@ -23,7 +23,7 @@ _MARKERS = "osD^vPX*"
 
 
 def figures(
-    label: str, lines: Sequence[Line], family: Family, found: Sequence[collect.Found]
+    label: str, lines: Sequence[Line], family: type[Family], found: Sequence[collect.Found]
 ) -> list[Figure]:
     """The figures of one swept field.
 

@@ -119,7 +119,7 @@ class Fields:
     arguments: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, source: Source, config: ConfigDict, family: Family) -> Fields:
+    def of(cls, source: Source, config: ConfigDict, family: type[Family]) -> Fields:
         """Those of a config file."""
         known = tuple(configs.flatten(config))
         return cls(known, family.aliases, configs.arguments(source.file))
@@ -182,18 +182,18 @@ class Grid:
       cells: in the order in which they are run; no two have one config.
       base: the config's own point.
       swept: labels of the swept fields, the seed left out.
-      family: of the config's own point.
+      family: of the config.
     """
 
     cells: tuple[Cell, ...]
     base: ConfigDict
     swept: tuple[str, ...]
-    family: Family
+    family: type[Family]
 
     @property
     def has_merits(self) -> bool:
         """Whether the family computes figures of a finished run."""
-        return type(self.family).merits is not Family.merits
+        return self.family.merits is not Family.merits
 
     def shard(self, index: int, count: int) -> tuple[Cell, ...]:
         """Every ``count``-th cell from ``index`` on."""
@@ -213,7 +213,8 @@ def make(source: Source, texts: Sequence[str] = (), seeds: int | None = None) ->
       UserError: a name, a value or a config that cannot be used.
     """
     _, base = source.load()
-    family = family_of(base)
+    # Its class alone: the config's own point need not be able to run where every cell can.
+    family = families.family_class(base.family)
     fields = Fields.of(source, base, family)
     settings = parse(texts, fields)
     by_seed = [s for s in settings if s.field.path == SEED]
@@ -251,7 +252,7 @@ def _one_by_one(settings: Sequence[Setting]) -> list[dict[Field, str]]:
     return [{}, *({s.field: text} for s in settings for text in s.values)]
 
 
-def _defaults(family: Family, fields: Fields) -> tuple[Setting, ...]:
+def _defaults(family: type[Family], fields: Fields) -> tuple[Setting, ...]:
     if not family.sweeps:
         raise ConfigError(
             f"family {family.name!r} has no sweep of its own; say what to vary: --set=NAME:VALUES"

@@ -53,12 +53,12 @@ def write(grid: Grid, out: Path, header: Mapping[str, str]) -> Path | None:
     return write_report(out / "report", f"Sweep of {grid.base.model.name}", sections, facts)
 
 
-def shown(family: Family, found: Sequence[Found]) -> list[str]:
+def shown(family: type[Family], found: Sequence[Found]) -> list[str]:
     """The figures of all panels."""
     return collect.names(found, [name for panel in family.panels for name in panel.figures])
 
 
-def _field(label: str, points: Sequence[Point], found: Sequence[Found], family: Family) -> Section:
+def _field(label: str, points: Sequence[Point], found: Sequence[Found], family: type[Family]) -> Section:
     lines = collect.lines(points, label)
     merit: dict[str, Any] = {}
     for line in lines:
@@ -72,7 +72,7 @@ def _field(label: str, points: Sequence[Point], found: Sequence[Found], family: 
     )
 
 
-def _averages(point: Point, found: Sequence[Found], family: Family) -> dict[str, Any]:
+def _averages(point: Point, found: Sequence[Found], family: type[Family]) -> dict[str, Any]:
     averages = {}
     for name in shown(family, found):
         if numbers := point.numbers(name):

@@ -141,3 +141,11 @@ def test_contradictions_are_refused(make_grid):
         make_grid(DIGITS, "seed:1,2", seeds=2)
     with pytest.raises(ConfigError, match="at least 1"):
         make_grid(DIGITS, seeds=0)
+
+
+def test_the_configs_own_point_need_not_be_able_to_run(make_grid, tmp_path):
+    words = "\n".join("0" * k + "1" + "0" * (11 - k) for k in range(10))
+    (tmp_path / "mine.txt").write_text(words)
+    fixed = ("--config.model.branches=12", "--config.model.active=((12,),(1,1),(1,1))")
+    found = make_grid(DIGITS, f'schemes:("{tmp_path}/mine.txt",)', overrides=fixed)
+    assert len(found.cells) == 1 and found.swept == ("schemes",)
