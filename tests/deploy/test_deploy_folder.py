@@ -304,3 +304,20 @@ def test_describe_round_trip():
         describe_module(model, CodedFamily.modules[:1])
     with pytest.raises(TypeError, match="cannot be written"):
         describe_module(len, CodedFamily.modules)
+
+
+@pytest.mark.tpu_compile
+def test_the_exported_program_compiles_for_a_tpu(written):
+    pytest.importorskip("libtpu")
+    from jax import export
+    from jax.experimental import topologies
+
+    exported = export.deserialize(bytearray((written / folder.PROGRAM).read_bytes()))
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v2:2x2")
+    device = jax.sharding.SingleDeviceSharding(topology.devices[0])
+    images = jax.ShapeDtypeStruct((8, *SHAPE), jnp.uint8, sharding=device)
+    lowered = jax.jit(exported.call).trace(images).lower(lowering_platforms=("tpu",))
+    compiled = lowered.compile()
+    # The form was chosen when it was compiled: nothing is left to choose when it runs.
+    assert " conditional(" not in compiled.as_text()
+    assert compiled.out_info.shape == (8, 2) and compiled.cost_analysis()["flops"] > 0
