@@ -8,8 +8,8 @@ import pytest
 from coded_subject import SIZES, make_family, make_split, make_subject, make_variables
 
 from branchnets.errors import ConfigError, DataError
-from branchnets.families.coded import binary, extract, slim
-from branchnets.families.coded.extract import Chosen, class_indices, draw_negatives
+from branchnets.families.coded import binary, negatives, slim
+from branchnets.families.coded.extract import Chosen, class_indices
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_drawn_negatives_are_seeded_and_weighted(net):
     family, subject = net
     slimmed = family.slim(subject, classes=(2,), negatives="2")
     train, test = make_split("train"), make_split("test")
-    drawn = draw_negatives(train.labels, 2, 2, subject.seed)
+    (drawn,) = negatives.draw(train.labels, (2,), 2, subject.seed)
     own = np.flatnonzero(train.labels == 2)
     assert len(drawn) == 2 * len(own) and not np.isin(drawn, own).any()
     on_train = masked_scores(family, subject, "train", [2])[:, 0]
@@ -89,6 +89,7 @@ def test_chosen_examples(net, indices):
     found = subject.map(lambda v, b: (b["image"], b["label"]), chosen, "")
     everything = subject.map(lambda v, b: (b["image"], b["label"]), "train", "")
     assert (found[0] == everything[0][indices]).all() and (found[1] == everything[1][indices]).all()
+    assert (chosen.labels == found[1]).all() and chosen.labels.dtype == np.int32
     batches = list(chosen)
     assert len(batches) == len(chosen)
     assert {len(b["mask"]) for b in batches} == {16}
@@ -128,17 +129,14 @@ def test_bad_requests(net):
         family.slim(subject, classes=("a",), negatives="few")
     with pytest.raises(ConfigError, match="Did you mean 'classes'"):
         family.slim(subject, classs=("a",))
-    none = dataclasses.replace(subject, examples=lambda name: subject.examples("test"))
-    labels = none.labels("test")
-    assert (
-        extract.draw_negatives(labels, 3, None, 0).tolist() == (labels != 3).nonzero()[0].tolist()
-    )
 
     def relabelled(name):
         return [{**b, "label": b["label"] * 0 + 1} for b in subject.examples(name)]
 
     class Only:
         num_examples, batch_size = SIZES["test"], 16
+        labels = np.ones(SIZES["test"], np.int32)
+        labels = np.ones(SIZES["test"], np.int32)
 
         def __iter__(self):
             return iter(relabelled("test"))
