@@ -136,7 +136,6 @@ def test_bad_requests(net):
     class Only:
         num_examples, batch_size = SIZES["test"], 16
         labels = np.ones(SIZES["test"], np.int32)
-        labels = np.ones(SIZES["test"], np.int32)
 
         def __iter__(self):
             return iter(relabelled("test"))
