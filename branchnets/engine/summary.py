@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from branchnets import counting
@@ -49,8 +50,18 @@ def summarise(
     }
     run_dir.write_json("summary.json", summary)
     if run_dir.write:
+        if setup.family.analyses():
+            text = f"{text}\n\n{_next(run_dir)}".strip()
         print(render(summary, text, run_dir))
     return summary
+
+
+def _next(run_dir: RunDir) -> str:
+    """What can be done with a run of a family that brings analyses."""
+    return (
+        "What else its branches do, as a report with figures:\n"
+        f"  python -m branchnets.tools.analyze --workdir={shlex.quote(str(run_dir.path))}"
+    )
 
 
 def render(summary: dict[str, Any], text: str, run_dir: RunDir) -> str:
