@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from branchnets import folders
 from branchnets.deploy import program, weights
 from branchnets.deploy.describe import describe_module
 from branchnets.deploy.preprocess import Preprocessing
@@ -26,31 +25,12 @@ RECORD, WEIGHTS, PROGRAM = "classifier.json", "weights.safetensors", "model.jaxe
 
 
 def check_folder(folder: str | os.PathLike[str]) -> Path:
-    """Where a network will be written; raises now what would otherwise fail after the work.
-
-    Folders above it are made if need be; the folder itself is not touched.
+    """Where a network will be written; see :func:`branchnets.folders.check`.
 
     Raises:
       DeployError: it cannot be written, or holds something else.
     """
-    place = Path(folder).expanduser().absolute()
-    if place.is_symlink():
-        place = place.resolve()
-    try:
-        if place.exists() and not place.is_dir():
-            raise DeployError(f"{place} is a file; choose another --out.")
-        if place.is_dir() and any(place.iterdir()) and not _is_ours(place):
-            raise DeployError(
-                f"{place} is not empty and holds no network that was written here before, so it "
-                "is left alone; choose another --out."
-            )
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
-        os.rmdir(_temporary(place))
-    except OSError as error:
-        raise _cannot(place, error) from error
-    return place
+    return folders.check(folder, _KIND)
 
 
 def write_folder(
@@ -60,10 +40,10 @@ def write_folder(
     preprocessing: Preprocessing,
     parent: Mapping[str, Any],
 ) -> Path:
-    """Writes a network beside its place and moves it there when it is whole.
+    """Writes a network as a whole or not at all; see :func:`branchnets.folders.write`.
 
     Args:
-      folder: an older network there is replaced.
+      folder: an older network there is replaced; one with files of others is refused.
       family: the name of the family, which lists the module's parts.
       slimmed: the network and what is known of it.
       preprocessing: of images.
@@ -75,7 +55,7 @@ def write_folder(
     Raises:
       DeployError: it cannot be written; what was there before is untouched.
     """
-    place = check_folder(folder)
+    check_folder(folder)
     files = {
         WEIGHTS: weights.to_bytes(slimmed.variables),
         PROGRAM: program.export_program(slimmed.model, slimmed.variables, preprocessing),
@@ -97,8 +77,7 @@ def write_folder(
         raise ValueError(f"the record of a network cannot have an entry {both[0]!r} of its own")
     text = json.dumps({**record, **slimmed.record}, indent=2, ensure_ascii=False, allow_nan=False)
     files[RECORD] = f"{text}\n".encode()
-    _write(place, files)
-    return place
+    return folders.write(folder, files, _KIND)
 
 
 def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -170,56 +149,13 @@ def _fingerprint(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _is_ours(place: Path) -> bool:
-    """Whether the folder holds a network, of any version, and nothing else."""
+def _files_of(place: Path) -> set[str] | None:
+    """The names of the files of a network, of any version, or None if there is none."""
     try:
         record = json.loads((place / RECORD).read_text(encoding="utf-8"))
-        names = {RECORD, *record["files"]}
-        return record["format"] == FORMAT and {f.name for f in place.iterdir()} <= names
+        return {RECORD, *record["files"]} if record["format"] == FORMAT else None
     except (OSError, ValueError, LookupError, TypeError):
-        return False
+        return None
 
 
-def _write(place: Path, files: Mapping[str, bytes]) -> None:
-    try:
-        new = _temporary(place)
-        try:
-            for name, data in files.items():
-                (new / name).write_bytes(data)
-            umask = os.umask(0)
-            os.umask(umask)
-            new.chmod(0o777 & ~umask)  # temporary folders are private
-            _replace(place, new)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise _cannot(place, error) from error
-
-
-def _replace(place: Path, new: Path) -> None:
-    """Puts a folder where an older one may be; if that fails, the older one is back there."""
-    if not place.exists():
-        os.rename(new, place)
-        return
-    old = _temporary(place)
-    try:
-        os.rename(place, old)  # an empty folder may be renamed onto
-    except BaseException:
-        os.rmdir(old)
-        raise
-    try:
-        os.rename(new, place)
-    except BaseException:
-        os.rename(old, place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _temporary(place: Path) -> Path:
-    return Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
-
-
-def _cannot(place: Path, error: OSError) -> DeployError:
-    reason = error.strerror or str(error)
-    return DeployError(f"{place} cannot be written: {reason}. Choose another --out.")
+_KIND = folders.Kind("network", DeployError, _files_of)

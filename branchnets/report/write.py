@@ -7,14 +7,12 @@ import io
 import json
 import math
 import numbers
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from branchnets import folders
 from branchnets.errors import ReportError
 from branchnets.report.content import Section, Table
 from branchnets.report.page import render
@@ -27,31 +25,12 @@ _DPI = 144
 
 
 def check_folder(folder: str | Path) -> Path:
-    """Where a report will be written; raises now what would otherwise fail after the work.
-
-    Folders above it are made if need be; the folder itself is not touched.
+    """Where a report will be written; see :func:`branchnets.folders.check`.
 
     Raises:
       ReportError: it cannot be written, or holds something else than a report.
     """
-    place = Path(folder).expanduser().absolute()
-    if place.is_symlink():
-        place = place.resolve()
-    try:
-        if place.exists() and not place.is_dir():
-            raise ReportError(f"the report folder {place} is a file; choose another --out.")
-        if place.is_dir() and any(place.iterdir()) and _written_by_us(place) is None:
-            raise ReportError(
-                f"{place} is not empty and holds no report, so it is left alone; choose another "
-                "--out."
-            )
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
-        os.rmdir(_temporary(place))
-    except OSError as error:
-        raise _cannot(place, error) from error
-    return place
+    return folders.check(folder, _KIND)
 
 
 def write_report(
@@ -63,7 +42,8 @@ def write_report(
 ) -> Path:
     """Writes the files beside their place and moves them there when all of them are whole.
 
-    An older report is replaced; files in its folder that are not of it are kept.
+    An older report is replaced; files in its folder that are not of it are kept, one that has the
+    name of a new file as ``NAME.old``.
 
     Args:
       folder: made if need be.
@@ -79,21 +59,9 @@ def write_report(
       ReportError: it cannot be written; what was there before is untouched.
       ValueError: two figures or two tables of one name, or a name that cannot be a file's.
     """
-    place = check_folder(folder)
+    check_folder(folder)
     files = render_files(title, sections, header, footer)
-    try:
-        temporary = _temporary(place)
-        try:
-            for name, data in files.items():
-                (temporary / name).write_bytes(data)
-            _readable(temporary)
-            _replace(place, temporary)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise _cannot(place, error) from error
-    return place / "index.html"
+    return folders.write(folder, files, _KIND) / "index.html"
 
 
 def render_files(
@@ -162,51 +130,13 @@ def _png(drawing: Any) -> bytes:
     return stream.getvalue()
 
 
-def _temporary(place: Path) -> Path:
-    return Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
-
-
-def _readable(folder: Path) -> None:
-    """Gives a private temporary folder the permissions of an ordinary one."""
-    umask = os.umask(0)
-    os.umask(umask)
-    folder.chmod(0o777 & ~umask)
-
-
-def _written_by_us(folder: Path) -> list[str] | None:
-    """The files of the report in a folder, or None if there is none."""
+def _files_of(folder: Path) -> set[str] | None:
+    """The names of the files of the report in a folder, or None if there is none."""
     try:
-        record = json.loads((folder / _RECORD).read_text())
-        return list(record["files"]) if record["format"] == FORMAT else None
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        return {_RECORD, *record["files"]} if record["format"] == FORMAT else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
-def _replace(place: Path, new: Path) -> None:
-    """Puts a folder where an older one is; if that fails, the older one is back there."""
-    if not place.exists():
-        os.rename(new, place)
-        return
-    old = _temporary(place)
-    try:
-        os.rename(place, old)  # an empty folder may be renamed onto
-    except BaseException:
-        os.rmdir(old)
-        raise
-    try:
-        os.rename(new, place)
-    except BaseException:
-        os.rename(old, place)
-        raise
-    ours = set(_written_by_us(old) or ())
-    for stranger in old.iterdir():
-        if stranger.name not in ours and not (place / stranger.name).exists():
-            os.rename(stranger, place / stranger.name)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _cannot(place: Path, error: OSError) -> ReportError:
-    reason = error.strerror or str(error)
-    return ReportError(
-        f"the report folder {place} cannot be written: {reason}. Choose another --out."
-    )
+_KIND = folders.Kind("report", ReportError, _files_of, keep=True)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,34 +152,25 @@ def test_an_older_report_is_replaced_and_foreign_files_are_kept(tmp_path):
     assert "notes.txt" in names and "fig_new_line.png" in names
     assert "fig_old_line.png" not in names
     assert os.listdir(tmp_path) == ["report"]
-    write.write_report(folder, "Newer", [_section(name="fig_new")], HEADER)
+    (folder / "fig_newer_line.png").write_text("my own")
+    write.write_report(folder, "Newer", [_section(name="fig_newer")], HEADER)
     assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "fig_newer_line.png.old").read_text() == "my own"
+    assert (folder / "fig_newer_line.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("failing", ["write", "move"])
-def test_a_failure_leaves_the_older_report_and_nothing_else(tmp_path, monkeypatch, failing):
+def test_a_failure_leaves_the_older_report_and_nothing_else(tmp_path, monkeypatch):
     folder = tmp_path / "report"
     write.write_report(folder, "Old", [_section()], HEADER)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    if failing == "write":
-        original = write.Path.write_bytes
+    original = Path.write_bytes
 
-        def write_bytes(self, data):
-            if self.name == "report.json":
-                raise OSError(28, "No space left on device")
-            return original(self, data)
+    def write_bytes(self, data):
+        if self.name == "report.json":
+            raise OSError(28, "No space left on device")
+        return original(self, data)
 
-        monkeypatch.setattr(write.Path, "write_bytes", write_bytes)
-    else:
-        rename, calls = os.rename, []
-
-        def second_fails(source, target):
-            calls.append(source)
-            if len(calls) == 2:
-                raise OSError(28, "No space left on device")
-            rename(source, target)
-
-        monkeypatch.setattr(write.os, "rename", second_fails)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     with pytest.raises(ReportError, match="cannot be written: No space left"):
         write.write_report(folder, "New", [_section(value=0.9)], HEADER)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
@@ -196,41 +188,16 @@ def test_a_figure_that_cannot_be_drawn_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ReportError, match="is a file"):
-        write.check_folder(tmp_path / "file")
-    with pytest.raises(ReportError, match="cannot be written"):
-        write.check_folder(tmp_path / "file" / "report")
-    with pytest.raises(ReportError, match="cannot be written"):
-        write.check_folder("/proc/report")
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
-def test_a_folder_without_permission_is_told_before_the_work(tmp_path):
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(ReportError, match="Permission denied"):
-            write.check_folder(tmp_path / "report")
-    finally:
-        tmp_path.chmod(0o700)
-
-
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ReportError, match="holds no report"):
+        write.check_folder(tmp_path)
     with pytest.raises(ReportError, match="holds no report"):
         write.write_report(tmp_path, "New", [_section()], HEADER)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     empty = tmp_path / "empty"
     empty.mkdir()
     assert write.write_report(empty, "New", [_section()], HEADER).exists()
-
-
-def test_a_link_to_a_folder_is_followed(tmp_path):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    write.write_report(tmp_path / "link", "New", [_section()], HEADER)
-    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "index.html").exists()
 
 
 def test_names_that_cannot_be_files_are_mistakes():
