@@ -148,11 +148,16 @@ def layer_macs(model: CodedResNeXt, image_shape: tuple[int, int, int]) -> int:
     The products that make the energies are left out; :func:`branchnets.counting.describe` counts
     them too.
     """
+    return describe(without_energies(model), image_shape).macs
+
+
+def without_energies(model: CodedResNeXt) -> CodedResNeXt:
+    """The plain ResNeXt of the same layers: every ratio N/N, so that no block has energies."""
     stages = tuple(
         tuple(dataclasses.replace(spec, norm_branches=None) for spec in blocks)
         for blocks in model.stages
     )
-    return describe(model.clone(stages=stages), image_shape).macs
+    return model.clone(stages=stages)
 
 
 def check_slimmable(model: CodedResNeXt) -> None:

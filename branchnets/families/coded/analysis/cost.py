@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from branchnets.counting import count_parameters, describe
 from branchnets.families.base import cross_entropy
-from branchnets.families.coded import losses
+from branchnets.families.coded import losses, slim
 from branchnets.families.coded.analysis import parts
 from branchnets.families.coded.analysis.paper import TABLE_4
 from branchnets.families.coded.model import CodedResNeXt
@@ -60,18 +60,9 @@ def section(family: CodedFamily, subject: Subject) -> Section:
     )
 
 
-def without_code(model: CodedResNeXt) -> CodedResNeXt:
-    """The plain ResNeXt of the same shape: every ratio N/N."""
-    stages = tuple(
-        tuple(dataclasses.replace(spec, norm_branches=None) for spec in blocks)
-        for blocks in model.stages
-    )
-    return model.clone(stages=stages)
-
-
 def measure(family: CodedFamily, subject: Subject, steps: int, batch: int) -> tuple[Cost, Cost]:
     """Costs of the plain and of the coded network, timed in turn on one device."""
-    coded, plain = family.model, without_code(family.model)
+    coded, plain = family.model, slim.without_energies(family.model)
     compiled = [_compile(family, model, subject, batch) for model in (plain, coded)]
     seconds: list[list[float]] = [[], []]
     for _ in subject.track(range(steps + 1) if steps else (), "timing training steps", steps + 1):
