@@ -190,6 +190,11 @@ class EvalInput:
             partial(normalize, mean=dataset.mean, std=dataset.std), out_shardings=spread
         )
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [n], in order, on the host."""
+        return self._split.labels
+
     def __len__(self) -> int:
         return -(-self.num_examples // self.batch_size)
 

@@ -121,6 +121,8 @@ def test_eval_visits_each_example_once_and_masks_the_padding():
         np.testing.assert_array_equal(pixels, [*range(23), 0])
         np.testing.assert_array_equal(labels, [*(np.arange(23) % 5), 0])
         assert mask.dtype == np.float32
+    np.testing.assert_array_equal(inputs.labels, np.arange(23) % 5)
+    assert inputs.labels.dtype == np.int32
 
 
 def test_errors_say_what_to_do():

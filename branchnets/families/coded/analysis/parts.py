@@ -31,6 +31,11 @@ class WithArrays:
         self._examples, self._arrays = examples, arrays
         self.num_examples, self.batch_size = examples.num_examples, examples.batch_size
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [n]."""
+        return self._examples.labels
+
     def __len__(self) -> int:
         return len(self._examples)
 
