@@ -11,16 +11,6 @@ from branchnets.families.coded.analysis.early import Decoded
 
 
 @pytest.fixture(scope="module")
-def family():
-    return coded_subject.make_family()
-
-
-@pytest.fixture(scope="module")
-def variables(family):
-    return coded_subject.make_variables(family.model)
-
-
-@pytest.fixture(scope="module")
 def decoded(family, variables):
     return early.decode(family, coded_subject.make_subject(family, variables))
 

@@ -24,13 +24,7 @@ ENDS = ("stage3_block0", "stage4_block0")
 
 
 @pytest.fixture(scope="module")
-def family():
-    return coded_subject.make_family()
-
-
-@pytest.fixture(scope="module")
-def subject(family):
-    variables = coded_subject.make_variables(family.model)
+def subject(family, variables):
     return coded_subject.make_subject(
         family, variables, outside=True, draws=2, timing_steps=2, timing_batch=4
     )

@@ -15,16 +15,6 @@ BLOCK = "stage3/block0"
 
 
 @pytest.fixture(scope="module")
-def family():
-    return coded_subject.make_family()
-
-
-@pytest.fixture(scope="module")
-def variables(family):
-    return coded_subject.make_variables(family.model)
-
-
-@pytest.fixture(scope="module")
 def cells(family):
     return specialisation.measurements(family.schemes[BLOCK], draws=2)
 
