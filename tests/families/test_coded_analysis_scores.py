@@ -1,5 +1,7 @@
 """Scores of binary classifiers: against masks one by one; pairs against the whole matrix."""
 
+import dataclasses
+
 import coded_subject
 import jax
 import numpy as np
@@ -7,18 +9,8 @@ import pytest
 
 from branchnets.errors import ConfigError
 from branchnets.families.coded import binary
-from branchnets.families.coded.analysis import classifiers, passes, scores
+from branchnets.families.coded.analysis import classifiers, parts, passes, scores
 from branchnets.families.coded.analysis.scores import Scores
-
-
-@pytest.fixture(scope="module")
-def family():
-    return coded_subject.make_family()
-
-
-@pytest.fixture(scope="module")
-def variables(family):
-    return coded_subject.make_variables(family.model)
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +62,6 @@ def test_concatenated_branches_are_silenced():
     kept = {b: np.tile(s.codewords[3], (37, 1)) for b, s in family.schemes.items()}
     logits = coded_subject.apply(family.model, variables, images, remove=kept).logits
     np.testing.assert_allclose(found.values[:, 3], logits[:, 3], rtol=1e-4, atol=1e-4)
-
-
-def test_chosen_pairs_are_balanced_and_distinct():
-    labels = np.random.default_rng(0).permutation(np.arange(400) % 20)
-    pairs = scores.choose_pairs(labels, 20, 9, seed=5)
-    np.testing.assert_array_equal(pairs[:, 0], labels)
-    assert all(len(set(row)) == 10 for row in pairs)
-    negatives = np.bincount(pairs[:, 1:].reshape(-1), minlength=20)
-    np.testing.assert_array_equal(negatives, 9 * np.bincount(labels))
-    np.testing.assert_array_equal(pairs, scores.choose_pairs(labels, 20, 9, seed=5))
-    assert (pairs != scores.choose_pairs(labels, 20, 9, seed=6)).any()
-
-
-def test_a_class_too_large_for_its_negatives_keeps_what_there_is():
-    labels = np.array([0] * 30 + [1] * 5 + [2] * 5)
-    pairs = scores.choose_pairs(labels, 3, 1, seed=0)
-    drawn = pairs[pairs[:, 1] >= 0]
-    assert (drawn[:, 0] != drawn[:, 1]).all() and 10 <= len(drawn) < 40
 
 
 def test_classes_for_images_of_no_class_are_distinct():
@@ -170,14 +144,14 @@ def test_a_class_without_examples_is_left_out():
 
 def test_what_the_ways_to_score_cost(family):
     active = {block: scheme.active for block, scheme in family.schemes.items()}
-    parts = passes.shares(family.model, active, coded_subject.SHAPE)
-    naive, shared, drawn, masked = passes.ways(parts, 10, 100, 3)
-    assert parts.prefix < parts.small < parts.full
+    shares = passes.shares(family.model, active, coded_subject.SHAPE)
+    naive, shared, drawn, masked = passes.ways(shares, 10, 100, 3)
+    assert shares.prefix < shares.small < shares.full
     assert (naive.passes, drawn.passes) == (1000, 400)
-    assert naive.macs == 1000 * parts.small
-    assert naive.macs - shared.macs == 900 * parts.prefix
-    assert masked.macs == 100 * parts.prefix + 400 * (parts.full - parts.prefix)
-    assert len(passes.ways(parts, 10, 100, 9)) == 2  # nine are all
+    assert naive.macs == 1000 * shares.small
+    assert naive.macs - shared.macs == 900 * shares.prefix
+    assert masked.macs == 100 * shares.prefix + 400 * (shares.full - shares.prefix)
+    assert len(passes.ways(shares, 10, 100, 9)) == 2  # nine are all
 
 
 @pytest.mark.slow
@@ -186,9 +160,20 @@ def test_thirteen_million_passes_on_imagenet():
 
     model = create_model("coded_resnext50_32x4d_imagenet", num_classes=1000)
     active = {b: 16 if b.startswith("stage4") else 8 for b in model.coded_blocks()}
-    parts = passes.shares(model, active, (160, 160, 3))
-    drawn = passes.ways(parts, 1000, 1_281_167, 9)[2]
+    shares = passes.shares(model, active, (160, 160, 3))
+    drawn = passes.ways(shares, 1000, 1_281_167, 9)[2]
     assert drawn.passes == 12_811_670
     # The published shares: a classifier is 0.696 of the network, its prefix 62 % of it.
-    assert parts.small / parts.full == pytest.approx(0.696, abs=0.002)
-    assert parts.prefix / parts.small == pytest.approx(0.62, abs=0.005)
+    assert shares.small / shares.full == pytest.approx(0.696, abs=0.002)
+    assert shares.prefix / shares.small == pytest.approx(0.62, abs=0.005)
+
+
+def test_labels_are_read_without_any_image(subject):
+    class Unseen(parts.WithArrays):
+        def __iter__(self):
+            raise AssertionError("an image was asked for")
+
+    blind = dataclasses.replace(subject, examples=lambda name: Unseen(subject.examples(name)))
+    labels = blind.labels("test")
+    np.testing.assert_array_equal(labels, coded_subject.images_of(subject, "test")[1])
+    assert labels.dtype == np.int32

@@ -12,7 +12,7 @@ import numpy as np
 
 from branchnets.counting import count_parameters, describe
 from branchnets.errors import ConfigError, unknown
-from branchnets.families.coded import binary, slim
+from branchnets.families.coded import binary, negatives, slim
 from branchnets.families.coded.model import CodedResNeXt
 from branchnets.families.study import Examples, Option, Slimmed, Subject
 from branchnets.latency import measure_latency
@@ -20,8 +20,8 @@ from branchnets.latency import measure_latency
 if TYPE_CHECKING:
     from branchnets.families.coded.family import CodedFamily
 
-#: With more classes than this, training negatives are drawn, as the paper does: 9 a positive.
-MANY_CLASSES, NEGATIVES = 20, 9
+#: An unknown class is answered with all names, where there are no more of them.
+_LISTED = 20
 
 OPTIONS = (
     Option(
@@ -33,17 +33,12 @@ OPTIONS = (
         many=True,
         required=True,
     ),
-    Option(
-        "negatives",
-        None,
-        "training negatives for each positive that a threshold is chosen with: all, or a number; "
-        "by default all up to 20 classes, else 9",
-    ),
+    negatives.OPTION,
 )
 
 
 def extract(
-    family: CodedFamily, subject: Subject, classes: Sequence[str | int], negatives: Any = None
+    family: CodedFamily, subject: Subject, classes: Sequence[str | int], asked: Any = None
 ) -> Slimmed:
     """The binary classifier of a class, or one network with those of several (4.3).
 
@@ -55,7 +50,7 @@ def extract(
       family: with the full network and its coding schemes.
       subject: its weights and data.
       classes: names or indices, each once.
-      negatives: see :data:`OPTIONS`.
+      asked: training negatives for each positive; see :data:`OPTIONS`.
 
     Raises:
       UserError: a class that does not exist or comes twice, a network that cannot be slimmed, or a
@@ -66,7 +61,7 @@ def extract(
         classes = (classes,)
     names = family.class_names or tuple(map(str, range(family.model.num_classes)))
     chosen = class_indices(classes, names)
-    count = negatives_per_positive(negatives, len(names))
+    count = negatives.per_positive(asked, len(names))
     keep = slim.keep_of(family.schemes, chosen)
     small = slim.slim_model(family.model, keep, chosen)
     gather = jax.jit(lambda v: slim.slim_variables(family.model, v, keep, chosen))
@@ -118,7 +113,7 @@ def _index(given: str | int, names: Sequence[str]) -> int:
         return names.index(text)
     if text.isdecimal() and int(text) < len(names):
         return int(text)
-    if len(names) <= MANY_CLASSES:
+    if len(names) <= _LISTED:
         raise unknown("class", text, names)
     lower = {name.lower(): name for name in names}
     close = [lower[name] for name in difflib.get_close_matches(text.lower(), lower, 5, 0.5)]
@@ -129,23 +124,8 @@ def _index(given: str | int, names: Sequence[str]) -> int:
     )
 
 
-def negatives_per_positive(asked: Any, num_classes: int) -> int | None:
-    """How many training negatives to draw for each positive; None is all of them.
-
-    Raises:
-      ConfigError: neither "all" nor a whole number from 1.
-    """
-    if asked is None:
-        return None if num_classes <= MANY_CLASSES else NEGATIVES
-    if asked == "all":
-        return None
-    if not str(asked).isdecimal() or int(asked) < 1:
-        raise ConfigError(f"negatives is all or a whole number from 1, not {asked!r}")
-    return int(asked)
-
-
 def _judge(
-    model: CodedResNeXt, subject: Subject, classes: Sequence[int], count: int | None
+    model: CodedResNeXt, subject: Subject, classes: tuple[int, ...], count: int | None
 ) -> tuple[tuple[float, ...], list[dict[str, float]]]:
     """(threshold, scores on test) of every class; ``subject`` has the slimmed variables."""
 
@@ -154,7 +134,7 @@ def _judge(
         return output.logits
 
     labels = subject.labels("train")
-    drawn = [draw_negatives(labels, k, count, subject.seed) for k in classes]
+    drawn = negatives.draw(labels, classes, count, subject.seed)
     needed = np.unique(np.concatenate([*drawn, np.flatnonzero(np.isin(labels, classes))]))
     examples = Chosen(subject.examples("train"), needed)
     train = np.zeros((len(labels), len(classes)), np.float32)
@@ -165,22 +145,13 @@ def _judge(
     thresholds, results = [], []
     for i, k in enumerate(classes):
         own, other = test[test_labels == k, i], test[test_labels != k, i]
-        positives, negatives = train[labels == k, i], train[drawn[i], i]
+        positives, others = train[labels == k, i], train[drawn[i], i]
         ratio = len(other) / max(len(own), 1)
-        weight = ratio * len(positives) / max(len(negatives), 1)
-        thresholds.append(binary.best_threshold(positives, negatives, weight))
+        weight = negatives.weight_for(ratio, positives, others)
+        thresholds.append(binary.best_threshold(positives, others, weight))
         found = binary.scores_at(thresholds[-1], own, other)
         results.append({**found, "positives": len(own), "negatives": len(other)})
     return tuple(thresholds), results
-
-
-def draw_negatives(labels: np.ndarray, k: int, count: int | None, seed: int) -> np.ndarray:
-    """Indices of ``count`` random images of other classes for each image of class k, or of all."""
-    others = np.flatnonzero(labels != k)
-    wanted = len(others) if count is None else count * int(np.sum(labels == k))
-    if wanted >= len(others):
-        return others
-    return np.sort(np.random.default_rng((seed, k)).choice(others, wanted, replace=False))
 
 
 class Chosen:
@@ -194,6 +165,11 @@ class Chosen:
     def __init__(self, examples: Examples, indices: np.ndarray) -> None:
         self._examples, self._indices = examples, indices
         self.num_examples, self.batch_size = len(indices), examples.batch_size
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [m], of those that are wanted."""
+        return self._examples.labels[self._indices]
 
     def __len__(self) -> int:
         return -(-self.num_examples // self.batch_size)

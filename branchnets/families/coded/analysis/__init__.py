@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from branchnets.families.coded import negatives
 from branchnets.families.study import Analysis, Option, Subject
 from branchnets.report.content import Section
 
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 
 _DRAWS = Option(
     "draws", 5, "random subsets of branches to remove for each number of them (Fig. 2a)"
-)
-_NEGATIVES = Option(
-    "negatives",
-    None,
-    "training negatives of a binary classifier for each positive: all, or a number; "
-    "by default all up to 20 classes, else 9",
 )
 _STEPS = Option("timing_steps", 5, "steps to time for Table 4; 0 leaves throughput out")
 _BATCH = Option("timing_batch", 0, "images of a timed step; 0: 32 on CPUs, else the training batch")
@@ -38,7 +33,7 @@ def analyses(family: CodedFamily) -> dict[str, Analysis]:
     return {
         "energies": analysis("Energies", "energies"),
         "specialisation": analysis("Specialisation", "specialisation_report", _DRAWS),
-        "binary": analysis("Binary classifiers", "classifier_report", _NEGATIVES),
+        "binary": analysis("Binary classifiers", "classifier_report", negatives.OPTION),
         "early": analysis("Early decoding", "early_report"),
         "tolerance": analysis("What the code tolerates", "tolerance", _DRAWS),
         "cost": analysis("Costs", "cost", _STEPS, _BATCH),

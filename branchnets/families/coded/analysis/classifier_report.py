@@ -8,7 +8,8 @@ import numpy as np
 
 from branchnets.families.coded.analysis import classifiers, parts, passes
 from branchnets.families.coded.analysis.classifier_figures import histograms, scatter
-from branchnets.families.coded.analysis.classifiers import METRICS, RATIO, Classifiers
+from branchnets.families.coded.analysis.classifiers import METRICS, Classifiers
+from branchnets.families.coded.negatives import RATIO
 from branchnets.families.coded.zoo import BUILDERS
 from branchnets.families.study import Subject
 from branchnets.report.content import Section, Table

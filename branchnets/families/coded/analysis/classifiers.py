@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from branchnets.errors import ConfigError
 from branchnets.families.coded import binary
 from branchnets.families.coded.analysis import scores
 from branchnets.families.coded.analysis.parts import WithArrays
 from branchnets.families.coded.analysis.scores import Scores
+from branchnets.families.coded.negatives import (
+    OPTION,
+    RATIO,
+    choose_pairs,
+    per_positive,
+    weight_for,
+)
 from branchnets.families.study import Examples, Subject
 
 if TYPE_CHECKING:
     from branchnets.families.coded.family import CodedFamily
 
 METRICS = ("precision", "recall", "f1", "average_precision")
-#: Negatives per positive in Figs. 2c and 8, and of CIFAR-10 by itself.
-RATIO = 9
+#: Draws of 9 test negatives a positive (Figs. 2c and 8).
 REPEATS = 20
-#: With more classes than this, training negatives are drawn, as the paper does.
-MANY_CLASSES = 20
 #: With more than this, test negatives are drawn too, for so many repeats.
 VERY_MANY_CLASSES, FEW_REPEATS = 100, 5
 
@@ -108,16 +111,11 @@ def counts(subject: Subject, classes: int) -> tuple[int | None, int | None]:
     Raises:
       ConfigError: the option ``negatives`` is neither "all" nor a number from 1.
     """
-    asked = subject.options.get("negatives")
-    if asked is None:
-        asked = "all" if classes <= MANY_CLASSES else str(RATIO)
-    if asked == "all":
-        return None, None
-    if not str(asked).isdecimal() or int(asked) < 1:
-        raise ConfigError(f"negatives is all or a whole number from 1, not {asked!r}")
-    train = int(asked) if int(asked) < classes - 1 else None
-    drawn = min(RATIO * FEW_REPEATS, classes - 2)
-    return train, None if classes <= VERY_MANY_CLASSES else drawn
+    asked = subject.options.get(OPTION.name)
+    train = per_positive(asked, classes)
+    if asked == "all" or classes <= VERY_MANY_CLASSES:
+        return train, None
+    return train, min(RATIO * FEW_REPEATS, classes - 2)
 
 
 class Scorer:
@@ -138,7 +136,7 @@ class Scorer:
         examples, labels = self._subject.examples(name), self._subject.labels(name)
         pairs = None
         if count is not None:
-            pairs = scores.choose_pairs(labels, self._classes, count, self._subject.seed)
+            pairs = choose_pairs(labels, count, self._subject.seed)
         return self._scores(examples, labels, pairs, f"{name} images")
 
     def outside(self, count: int | None) -> Scores:
@@ -184,11 +182,6 @@ def natural_ratio(labels: np.ndarray, classes: int) -> np.ndarray:
     own = np.bincount(labels, minlength=classes)[:classes].astype(np.float64)
     own[own == 0] = np.nan
     return (len(labels) - own) / own
-
-
-def weight_for(ratio: float, positives: np.ndarray, negatives: np.ndarray) -> float:
-    """What one negative must count for ``ratio`` negatives a positive."""
-    return ratio * len(positives) / len(negatives) if len(negatives) else 1.0
 
 
 def choose_thresholds(train: Scores, ratio: np.ndarray) -> np.ndarray:

@@ -113,45 +113,6 @@ def every_pair(family: CodedFamily) -> Function:
     return run
 
 
-def choose_pairs(labels: np.ndarray, num_classes: int, count: int, seed: int) -> np.ndarray:
-    """Pairs such that every class has ``count`` random negatives for each positive.
-
-    Every image comes once with its own class and ``count`` times with others: each column is the
-    labels in another order, mended until no image meets a class twice.
-
-    Args:
-      labels: [n].
-      num_classes: K.
-      count: at most K - 1.
-      seed: of the draw.
-
-    Returns:
-      int32 [n, 1 + count], first the label; -1 where a class with more images than all others
-      leaves no partner.
-    """
-    random = np.random.default_rng(seed)
-    columns = [labels.astype(np.int32)]
-    for _ in range(count):
-        column = labels[random.permutation(len(labels))].astype(np.int32)
-        _mend(column, np.stack(columns, axis=1), random)
-        columns.append(column)
-    return np.stack(columns, axis=1)
-
-
-def _mend(column: np.ndarray, taken: np.ndarray, random: np.random.Generator) -> None:
-    """Swaps entries of a column until none is in its row of ``taken``; -1 where that fails."""
-    bad = np.flatnonzero((taken == column[:, None]).any(axis=1))
-    for i in bad:
-        if column[i] not in taken[i]:  # a swap has mended it already
-            continue
-        for j in random.integers(0, len(column), 200):
-            if column[j] not in taken[i] and column[i] not in taken[j]:
-                column[i], column[j] = column[j], column[i]
-                break
-        else:
-            column[i] = -1
-
-
 def choose_classes(n: int, num_classes: int, count: int, seed: int) -> np.ndarray:
     """``count`` distinct random classes for each of n images of no class, int32 [n, count]."""
     random = np.random.default_rng(seed)
