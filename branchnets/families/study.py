@@ -31,6 +31,8 @@ class Option:
       flag: the command line's name without dashes, where it is not ``name``.
       many: may be repeated; the value is a tuple.
       required: must be given.
+      check: called with a value that was given, before anything runs; raises ``UserError`` where
+        it cannot be used.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Option:
     flag: str | None = None
     many: bool = False
     required: bool = False
+    check: Callable[[Any], None] | None = None
 
 
 class Examples(Protocol):

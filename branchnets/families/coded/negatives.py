@@ -22,6 +22,7 @@ OPTION = Option(
     None,
     "training negatives for each positive that the threshold of a binary classifier is chosen "
     f"with: all, or a number; by default all up to {MANY_CLASSES} classes, else {RATIO}",
+    check=lambda asked: _check(asked),
 )
 
 
@@ -46,6 +47,10 @@ def per_positive(asked: Any, num_classes: int) -> int | None:
     if not str(asked).isdecimal() or int(asked) < 1:
         raise ConfigError(f"negatives is all or a whole number from 1, not {asked!r}")
     return int(asked) if int(asked) < num_classes - 1 else None
+
+
+def _check(asked: Any) -> None:
+    per_positive(asked, MANY_CLASSES)  # for any number of classes the same values are refused
 
 
 def choose_pairs(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

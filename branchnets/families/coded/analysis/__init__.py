@@ -8,20 +8,31 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from branchnets.families.coded import negatives
+from branchnets.families.coded.analysis import parts
 from branchnets.families.study import Analysis, Option, Subject
 from branchnets.report.content import Section
 
 if TYPE_CHECKING:
     from branchnets.families.coded.family import CodedFamily
 
-_DRAWS = Option(
-    "draws", 5, "random subsets of branches to remove for each number of them (Fig. 2a)"
+
+def _number(name: str, default: int, help: str, minimum: int) -> Option:
+    def check(value: Any) -> None:
+        parts.whole_number(name, value, minimum)
+
+    return Option(name, default, help, check=check)
+
+
+_DRAWS = _number(
+    "draws", 5, "random subsets of branches to remove for each number of them (Fig. 2a)", 1
 )
-_STEPS = Option("timing_steps", 5, "steps to time for Table 4; 0 leaves throughput out")
-_BATCH = Option("timing_batch", 0, "images of a timed step; 0: 32 on CPUs, else the training batch")
+_STEPS = _number("timing_steps", 5, "steps to time for Table 4; 0 leaves throughput out", 0)
+_BATCH = _number(
+    "timing_batch", 0, "images of a timed step; 0: 32 on CPUs, else the training batch", 0
+)
 
 
 def analyses(family: CodedFamily) -> dict[str, Analysis]:

@@ -83,7 +83,11 @@ def number_option(subject: Subject, name: str, default: int, minimum: int) -> in
     Raises:
       ConfigError: it is not, or too small.
     """
-    value = subject.options.get(name, default)
+    return whole_number(name, subject.options.get(name, default), minimum)
+
+
+def whole_number(name: str, value: Any, minimum: int) -> int:
+    """The value of an option that is a whole number; raises as :func:`number_option`."""
     try:
         number = int(value)
     except (TypeError, ValueError):
