@@ -18,21 +18,24 @@ _FEW = 12
 
 
 def scatter(found: Classifiers, subject: Subject) -> Figure:
-    """Recall against precision of every classifier, at the threshold of best training F1."""
+    """Precision against recall of every classifier, at the threshold of best training F1.
+
+    Differs: section 4.3 names precision first, as x; see the caption.
+    """
     drawing, axes = style.figure(6.4, 4.8)
     judged = [("negatives: other classes", found.inside, style.BLUE, "o")]
     if found.beyond is not None:
         judged.append((f"negatives: {subject.outside_name}", found.beyond, style.VERMILLION, "^"))
     for name, one, colour, marker in judged:
-        x, y = one.natural["precision"], one.natural["recall"]
+        x, y = one.natural["recall"], one.natural["precision"]
         axes.scatter(x, y, color=colour, marker=marker, s=28, alpha=0.8, label=name)
-    x, y = found.inside.natural["precision"], found.inside.natural["recall"]
-    style.label(axes, "precision", "recall")
+    x, y = found.inside.natural["recall"], found.inside.natural["precision"]
+    style.label(axes, "recall", "precision")
     axes.margins(0.1)
     style.legend(axes)
     if len(x) <= _FEW:
-        ends = x if found.beyond is None else found.beyond.natural["precision"]
-        axes.hlines(y, x, ends, color=style.GREY, linewidth=0.6)
+        ends = y if found.beyond is None else found.beyond.natural["precision"]
+        axes.vlines(x, y, ends, color=style.GREY, linewidth=0.6)
         _names(axes, x, y, subject.class_names, ends)
     beyond = (
         " Out-of-distribution negatives are weighted to the same ratio." if found.beyond else ""
@@ -40,7 +43,9 @@ def scatter(found: Classifiers, subject: Subject) -> Figure:
     return Figure(
         _NAMES.get(subject.dataset, "fig2b_precision_recall"),
         f"Precision and recall of the {len(x):,} binary classifiers on test images, with the "
-        f"test's ratio of negatives.{beyond}",
+        f"test's ratio of negatives.{beyond} Recall is on x: section 4.3 of the paper says "
+        "that x is precision, but appendix C that the points of Fig. 2c lie on vertical lines "
+        "because recall is a multiple of 1/50.",
         drawing,
     )
 
@@ -54,7 +59,7 @@ def _names(
       axes: with their limits.
       x, y: of the points, [K]; a class with nan has no point.
       names: K names.
-      ends: x where the line that begins at each point ends, [K].
+      ends: y where the line that begins at each point ends, [K].
     """
     places: dict[tuple[float, float], list[str]] = {}
     for a, name in enumerate(names):
@@ -64,9 +69,9 @@ def _names(
     size = 72 * np.array(axes.figure.get_size_inches()) * (0.88, 0.88)
     low, high = np.array([axes.get_xlim(), axes.get_ylim()]).T
     lines = [
-        np.array([(min(one), at), (max(one), at)])
-        for *one, at in zip(x, ends, y, strict=True)
-        if np.isfinite([*one, at]).all()
+        np.array([(at, min(one)), (at, max(one))])
+        for at, *one in zip(x, y, ends, strict=True)
+        if np.isfinite([at, *one]).all()
     ]
     taken = [(line - low) / (high - low) * size + ((-4, -4), (4, 4)) for line in lines]
     for place, here in sorted(places.items()):

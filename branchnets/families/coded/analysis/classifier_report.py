@@ -25,9 +25,16 @@ _IMAGENET, _IMAGENET_IMAGES, _IMAGENET_SHAPE = (
 
 
 def section(family: CodedFamily, subject: Subject) -> Section | None:
-    """All binary classifiers; None without coded blocks."""
+    """All binary classifiers; None without coded blocks, a sentence without examples."""
     if not family.schemes:
         return None
+    if not len(classifiers.classes_to_judge(subject)):
+        return Section(
+            "Binary classifiers",
+            "No class has examples both among the training images, to choose the threshold of its "
+            "binary classifier, and among the images that are studied, to judge it: there is "
+            "nothing to show here.",
+        )
     found = classifiers.measure(family, subject)
     figures: dict[str, dict[str, float]] = {}
     for name, judged in (("in_distribution", found.inside), ("out_of_distribution", found.beyond)):
@@ -58,6 +65,9 @@ def _text(
     low, high = bootstrap(f1[seen])
     ratio = found.ratio[seen]
     drawn = "all others" if found.drawn is None else f"{found.drawn} random ones a positive"
+    tested = f"{len(found.test.labels):,}"
+    if found.test.classes is not None:
+        tested += f", each as a negative of {found.test.classes.shape[1] - 1} random classes"
     many = f"{ratio.min():.1f}"
     if ratio.max() > 1.01 * ratio.min():
         many += f" to {ratio.max():.1f}"
@@ -67,7 +77,7 @@ def _text(
         "yes from a threshold up. The threshold has the best F1 on the training images, not "
         "augmented, each negative weighted so that their ratio to the positives is the test's "
         f"({many} negatives a positive). Training negatives of a class: {drawn}, of "
-        f"{len(found.train.labels):,} images; tested on {len(found.test.labels):,}. Precision = "
+        f"{len(found.train.labels):,} images; tested on {tested}. Precision = "
         "TP / (TP + FP), recall = TP / (TP + FN)."
     )
     seenwords = (

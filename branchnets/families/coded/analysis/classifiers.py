@@ -118,6 +118,11 @@ def counts(subject: Subject, classes: int) -> tuple[int | None, int | None]:
     return train, min(RATIO * FEW_REPEATS, classes - 2)
 
 
+def classes_to_judge(subject: Subject) -> np.ndarray:
+    """Classes with examples in the training split, for a threshold, and in the test split, [m]."""
+    return np.intersect1d(subject.labels("train"), subject.labels("test"))
+
+
 class Scorer:
     """Scores splits of a subject; each form of the network is compiled once.
 

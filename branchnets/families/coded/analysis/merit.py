@@ -17,14 +17,17 @@ def merits(family: CodedFamily, subject: Subject) -> dict[str, float]:
 
     Returns:
       "binary/f1", "binary/precision", "binary/recall", "binary/average_precision": means over
-      classes, thresholds from the training split; "early/BLOCK" and "early/last": accuracy of the
-      early decoders; "specialisation/active" and "specialisation/inactive": change of accuracy
-      when all such branches of the block of Fig. 2a are removed.  Empty without coded blocks.
+      classes, thresholds from the training split, left out if no class has examples in both;
+      "early/BLOCK" and "early/last": accuracy of the early decoders; "specialisation/active" and
+      "specialisation/inactive": change of accuracy when all such branches of the block of Fig. 2a
+      are removed.  Empty without coded blocks.
     """
     if not family.schemes:
         return {}
-    judged = classifiers.measure(family, subject, outside=False).inside
-    found = {f"binary/{name}": value for name, value in classifiers.means(judged).items()}
+    found = {}
+    if len(classifiers.classes_to_judge(subject)):
+        judged = classifiers.measure(family, subject, outside=False).inside
+        found = {f"binary/{name}": value for name, value in classifiers.means(judged).items()}
     decoded = early.decode(family, subject)
     accuracies = decoded.right.mean(0)
     found |= {f"early/{b}": float(a) for b, a in zip(family.schemes, accuracies, strict=False)}
