@@ -79,13 +79,14 @@ class Subject:
       class_names: K names in label order.
       dataset: name of the data set.
       examples: split name -> its un-augmented examples; raises ``DataError`` for a split that is
-        not there or is empty.
+        not there or is empty.  "test" gives the split that is to be studied.
       outside: out-of-distribution examples in the same form (their labels mean nothing), or None.
       outside_name: what they are.
       options: name -> value of the :class:`Option` s that the caller gave or left at default.
       seed: of everything random.
       batch_size: of training, B.
       track: wraps an iterable in a progress bar: ``track(items, title, total)``.
+      studied: the data set's own name of the split that "test" gives.
     """
 
     variables: PyTree
@@ -100,6 +101,7 @@ class Subject:
     seed: int = 0
     batch_size: int = 64
     track: Callable[..., Iterable[Any]] = silent
+    studied: str = "test"
 
     def map(
         self, function: Callable[[PyTree, Mapping[str, jax.Array]], PyTree], split: Any, title: str

@@ -155,7 +155,7 @@ def _subject(
     def examples(name: str) -> data.EvalInput:
         return run.setup.evaluation_input(split if name == "test" else name)
 
-    return dataclasses.replace(subject, examples=examples, options=options)
+    return dataclasses.replace(subject, examples=examples, options=options, studied=split)
 
 
 def _header(run: Run, subject: Subject, split: str, notices: Sequence[str]) -> dict[str, str]:

@@ -1,12 +1,15 @@
 """Early decoding and leaving early: end points, small cases by hand, multiply-adds."""
 
+import dataclasses
+
 import coded_subject
 import numpy as np
 import pytest
 
 from branchnets.counting import count_macs, describe
+from branchnets.errors import DataError
 from branchnets.families.coded import losses
-from branchnets.families.coded.analysis import early
+from branchnets.families.coded.analysis import early, leaving_report
 from branchnets.families.coded.analysis.early import Decoded
 
 
@@ -45,22 +48,81 @@ def test_neither_batch_size_nor_devices_matter(family, variables, decoded, batch
 
 def test_the_ends_of_leaving_early(decoded):
     macs = np.array([10.0, 20.0, 40.0])
-    found = early.leave_early(decoded, macs, steps=11)
-    assert found.accuracy[0] == decoded.right[:, 0].mean() and found.macs[0] == 10
-    assert found.accuracy[-1] == decoded.right[:, -1].mean() and found.macs[-1] == 40
-    assert found.left[0].tolist() == [1, 0, 0] and found.left[-1].tolist() == [0, 0, 1]
-    np.testing.assert_allclose(found.left.sum(1), 1)
-    np.testing.assert_allclose(found.left @ macs, found.macs)
+    # Thresholds of other examples, all more and all less confident than these.
+    for shift in (0.5, 0, -0.5):
+        other = dataclasses.replace(decoded, confidence=decoded.confidence + shift)
+        thresholds = early.choose_thresholds(other, steps=11)
+        found = early.leave_early(decoded, macs, thresholds)
+        assert found.accuracy[0] == decoded.right[:, 0].mean() and found.macs[0] == 10
+        assert found.accuracy[-1] == decoded.right[:, -1].mean() and found.macs[-1] == 40
+        assert found.left[0].tolist() == [1, 0, 0] and found.left[-1].tolist() == [0, 0, 1]
+        np.testing.assert_allclose(found.left.sum(1), 1)
+        np.testing.assert_allclose(found.left @ macs, found.macs)
+
+
+RIGHT = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1], [1, 1, 0]], bool)
+CONFIDENCE = np.array([[0.9, 0.1, 1], [0.2, 0.8, 1], [0.1, 0.2, 1], [0.8, 0.3, 1]], np.float32)
+BY_HAND = Decoded(("a", "b", "final"), RIGHT, RIGHT, CONFIDENCE)
 
 
 def test_leaving_early_by_hand():
-    right = np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1], [1, 1, 0]], bool)
-    confidence = np.array([[0.9, 0.1, 1], [0.2, 0.8, 1], [0.1, 0.2, 1], [0.8, 0.3, 1]], np.float32)
-    decoded = Decoded(("a", "b", "final"), right, right, confidence)
-    found = early.leave_early(decoded, np.array([1.0, 2.0, 4.0]), steps=3)
-    # q = 1/2: thresholds 0.2 and 0.2 (the lower of the middle two).
+    thresholds = early.choose_thresholds(BY_HAND, steps=3)
+    # q = 1/2: the lower of the middle two.
+    np.testing.assert_allclose(thresholds[1], [0.2, 0.2])
+    found = early.leave_early(BY_HAND, np.array([1.0, 2.0, 4.0]), thresholds)
     assert found.left[1].tolist() == [0.75, 0.25, 0]
+    assert found.right[1].tolist() == [True, False, False, True]
     assert found.accuracy[1] == 0.5 and found.macs[1] == (1 + 1 + 2 + 1) / 4
+
+
+def test_a_point_chosen_on_one_split_is_judged_on_another():
+    cost = np.array([1.0, 2.0, 4.0])
+    thresholds = np.array([[-np.inf] * 2, [0.5, 0.5], [np.inf] * 2])
+    # Where the point is chosen, the sure answers of the blocks are right and cost nothing.
+    sure = dataclasses.replace(BY_HAND, right=RIGHT | [[1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]])
+    chosen = early.leave_early(sure, cost, thresholds)
+    assert early.cheapest(chosen, 0.0) == 1 and early.cheapest(chosen, 1.0) == 0
+    # Here they are wrong: the same point, which this split would not have chosen.
+    wrong = dataclasses.replace(BY_HAND, right=RIGHT & [[0, 0, 1], [0, 0, 1], [1, 1, 1], [0, 0, 1]])
+    tested = early.leave_early(wrong, cost, thresholds)
+    assert early.cheapest(tested, 0.0) == 2
+    point = leaving_report.judge(chosen, tested, 0.0)
+    assert point.index == 1 and point.there == 0.25
+    assert point.change == -0.5 and point.interval[0] < -0.5 < point.interval[1]
+    assert point.saved == 1 - (1 + 2 + 4 + 1) / 16
+
+
+@pytest.mark.parametrize(
+    ("there", "studied", "split"),
+    [
+        (("train", "validation", "test"), "test", "validation"),
+        (("train", "test"), "test", "train"),
+        (("train", "validation", "test"), "validation", "train"),
+        (("train", "validation", "test"), "train", "validation"),
+        (("train", "test"), "train", None),
+    ],
+)
+def test_thresholds_are_chosen_on_another_split_than_is_studied(
+    family, variables, decoded, there, studied, split
+):
+    whole = coded_subject.make_subject(family, variables)
+
+    def examples(name):
+        if name not in there:
+            raise DataError(f"no {name}")
+        return whole.examples("train" if name == "validation" else name)
+
+    subject = dataclasses.replace(whole, examples=examples, studied=studied)
+    assert early.choosing_split(subject) == split
+    cost = np.array([10.0, 20.0, 40.0])
+    found = leaving_report.study(family, subject, decoded, cost)
+    own = early.leave_early(decoded, cost, early.choose_thresholds(decoded))
+    assert np.array_equal(found.leaving.macs, own.macs) == (split is None)
+    assert bool(found.figures_of_merit) == (split is not None)
+    text = leaving_report.text(decoded, cost, found)
+    assert ("no other split" in text) == (split is None)
+    assert f"chosen on the {split} images" in text or split is None
+    assert ("was trained with these images" in text) == (split == "train")
 
 
 def test_multiply_adds_until_a_block(family, variables):

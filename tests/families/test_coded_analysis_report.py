@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import coded_subject
 import numpy as np
@@ -145,6 +146,38 @@ def test_without_coded_blocks_only_costs_are_shown(subject):
     assert family.merits(subject) == {}
 
 
+def test_without_examples_of_a_class_in_both_splits_there_is_a_sentence(family, subject):
+    labels = {"train": np.array([0, 1]), "test": np.array([2, 2])}
+    disjoint = dataclasses.replace(subject, examples=lambda n: SimpleNamespace(labels=labels[n]))
+    section = family.analyses()["binary"].run(disjoint)
+    assert "No class has examples both among the training images" in section.text
+    assert not section.figures and not section.tables and not section.figures_of_merit
+
+
+def test_recall_is_on_x_and_precision_on_y(family, sections):
+    figure = sections["binary"].figures[0]
+    (axes,) = figure.drawing.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("recall", "precision")
+    assert "Recall is on x" in figure.caption
+    headers, rows = sections["binary"].tables[1].headers, sections["binary"].tables[1].rows
+    own, beyond = (np.asarray(points.get_offsets()) for points in axes.collections[:2])
+    for points, prefix in ((own, ""), (beyond, "ood ")):
+        for column, name in enumerate(("recall", "precision")):
+            values = [row[headers.index(prefix + name)] for row in rows]
+            np.testing.assert_allclose(points[:, column], values)
+
+
+def test_what_leaving_early_saves_is_that_of_its_table(sections):
+    section = sections["early"]
+    (table,) = (t for t in section.tables if t.name == "early_leaving_points")
+    assert table.headers[1] == "change on train"
+    for row, name in zip(table.rows, ("without_loss", "for_one_point"), strict=True):
+        point = dict(zip(table.headers, row, strict=True))
+        assert point["change on train"] >= -point["tolerated"]
+        assert section.figures_of_merit[f"macs_saved_{name}"] == point["saved"]
+        assert section.figures_of_merit[f"accuracy_change_{name}"] == point["change"]
+
+
 def test_bad_options(family, subject):
     for name, option in (("specialisation", "draws"), ("cost", "timing_steps")):
         wrong = dataclasses.replace(subject, options={option: -1})
@@ -165,7 +198,7 @@ def test_names_of_one_point_are_written_together():
 
     _, axes = style.figure()
     x, y = np.array([0.5, 0.5, np.nan]), np.array([1.0, 1.0, 0.2])
-    classifier_figures._names(axes, x, y, ("cat", "dog", "none"), x)
+    classifier_figures._names(axes, x, y, ("cat", "dog", "none"), y)
     assert [text.get_text() for text in axes.texts] == ["cat, dog"]
 
 
@@ -175,7 +208,7 @@ def test_names_of_neighbours_do_not_overlap():
     drawing, axes = style.figure(6.4, 4.8)
     x, y = np.array([0.60, 0.63, 0.61, 0.2]), np.array([0.73, 0.73, 0.75, 0.4])
     axes.scatter(x, y)
-    classifier_figures._names(axes, x, y, ("ship", "truck", "automobile", "cat"), x)
+    classifier_figures._names(axes, x, y, ("ship", "truck", "automobile", "cat"), y)
     drawing.canvas.draw()
     boxes = [text.get_window_extent().extents.reshape(2, 2) for text in axes.texts]
     pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]

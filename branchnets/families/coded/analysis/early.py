@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from branchnets.counting import describe
+from branchnets.errors import DataError
 from branchnets.families.coded import losses
 from branchnets.families.coded.analysis.parts import forward
 from branchnets.families.coded.codes import CodingScheme
@@ -94,44 +95,80 @@ def macs_until(
     return {**cost, FINAL: spent + asked}
 
 
+def choosing_split(subject: Subject) -> str | None:
+    """Where thresholds are chosen: "validation" if there is one, else "train".
+
+    Never the split that is studied; None where there is no other.
+    """
+    for name in ("validation", "train"):
+        if name != subject.studied:
+            try:
+                subject.examples(name)
+            except DataError:
+                continue
+            return name
+    return None
+
+
+def choose_thresholds(decoded: Decoded, steps: int = 51) -> np.ndarray:
+    """Thresholds of confidence from which an example leaves, one row an operating point, [T, L].
+
+    The thresholds of all blocks move together: each is the q-quantile of that block's own
+    confidences, q from 0 to 1 in equal steps.  At q = 0 everything leaves at the first decoder, at
+    q = 1 nothing before the end.
+
+    Args:
+      decoded: of the examples whose confidences count; labels are not looked at.
+      steps: T, both ends included.
+    """
+    early = decoded.confidence[:, :-1]
+    quantiles = np.linspace(0, 1, steps)[1:-1]
+    # method "lower": a confidence that occurs, so that rounding keeps nobody from leaving.
+    inner = np.quantile(early, quantiles, axis=0, method="lower")
+    end = np.full((1, early.shape[1]), np.inf)
+    return np.concatenate([-end, inner, end])
+
+
 @dataclasses.dataclass(frozen=True)
 class Leaving:
-    """The trade of accuracy for multiply-adds, one entry a threshold.
+    """The trade of accuracy for multiply-adds, one entry an operating point.
 
     Attributes:
-      quantiles: share of examples that the first decoder would send on, [T], increasing.
-      accuracy: [T].
+      right: whether the answer with which an example leaves is the label, [T, n] bool.
       macs: mean of one image, [T].
       left: share of examples that leave at each decoder, [T, L+1].
     """
 
-    quantiles: np.ndarray
-    accuracy: np.ndarray
+    right: np.ndarray
     macs: np.ndarray
     left: np.ndarray
 
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Share of right answers, [T]."""
+        return self.right.mean(1)
 
-def leave_early(decoded: Decoded, macs: np.ndarray, steps: int = 51) -> Leaving:
+
+def leave_early(decoded: Decoded, macs: np.ndarray, thresholds: np.ndarray) -> Leaving:
     """An example leaves at the first block whose decoder is confident enough.
-
-    The thresholds of all blocks move together: each is the q-quantile of that block's own
-    confidences, so that at q = 0 everything leaves at the first decoder and beyond q = 1 nothing
-    leaves before the end.
 
     Args:
       decoded: what the decoders say.
       macs: until each answer, [L+1].
-      steps: thresholds, both ends included.
+      thresholds: from :func:`choose_thresholds`, of other examples, [T, L].
     """
-    early = decoded.confidence[:, :-1]
-    quantiles = np.linspace(0, 1, steps)
-    accuracy, spent, left = [], [], []
-    for q in quantiles:
-        # method "lower": a confidence that occurs, so that rounding keeps nobody from leaving.
-        tau = np.quantile(early, q, axis=0, method="lower") if q < 1 else np.inf
-        sure = np.concatenate([early >= tau, np.ones((len(early), 1), bool)], axis=1)
-        at = np.argmax(sure, axis=1)
-        accuracy.append(decoded.right[np.arange(len(at)), at].mean())
+    n = len(decoded.right)
+    right, spent, left = [], [], []
+    for row in thresholds:
+        sure = decoded.confidence[:, :-1] >= row
+        at = np.argmax(np.concatenate([sure, np.ones((n, 1), bool)], axis=1), axis=1)
+        right.append(decoded.right[np.arange(n), at])
         spent.append(macs[at].mean())
-        left.append(np.bincount(at, minlength=len(macs)) / len(at))
-    return Leaving(quantiles, np.array(accuracy), np.array(spent), np.array(left))
+        left.append(np.bincount(at, minlength=len(macs)) / n)
+    return Leaving(np.array(right), np.array(spent), np.array(left))
+
+
+def cheapest(leaving: Leaving, loss: float) -> int:
+    """The operating point of fewest multiply-adds that loses at most so much accuracy."""
+    good = leaving.accuracy >= leaving.accuracy[-1] - loss - 1e-9
+    return int(np.argmin(np.where(good, leaving.macs, np.inf)))

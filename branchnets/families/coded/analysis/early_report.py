@@ -1,13 +1,13 @@
-"""The section on early decoding: Fig. 4, and the price of leaving early."""
+"""The section on early decoding: Fig. 4, and what :mod:`leaving_report` has on leaving early."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from branchnets.families.coded.analysis import early, parts
-from branchnets.families.coded.analysis.early import FINAL, Decoded, Leaving
+from branchnets.families.coded.analysis import early, leaving_report, parts
+from branchnets.families.coded.analysis.early import FINAL, Decoded
 from branchnets.families.coded.analysis.paper import final_accuracy
 from branchnets.families.study import Subject
 from branchnets.report import style
@@ -17,9 +17,6 @@ from branchnets.report.stats import proportion_interval
 if TYPE_CHECKING:
     from branchnets.families.coded.family import CodedFamily
 
-#: Losses of accuracy for which the saving is told, in shares.
-TOLERATED = (0.0, 0.01)
-
 
 def section(family: CodedFamily, subject: Subject) -> Section | None:
     """Decoders and leaving early on the test split; None without coded blocks."""
@@ -28,15 +25,14 @@ def section(family: CodedFamily, subject: Subject) -> Section | None:
     decoded = early.decode(family, subject)
     macs = early.macs_until(family.model, family.schemes, subject.image_shape)
     cost = np.array([macs[name] for name in decoded.names], float)
-    leaving = early.leave_early(decoded, cost)
-    savings = {f"{loss:g}": saving(leaving, loss) for loss in TOLERATED}
+    leaving = leaving_report.study(family, subject, decoded, cost)
     accuracy = dict(zip(decoded.names, decoded.right.mean(0).tolist(), strict=True))
     confidence = decoded.confidence.mean(0).tolist()
     return Section(
         "Early decoding",
-        _text(decoded, cost, savings),
-        (_figure(decoded, family, subject), _curve(decoded, cost, leaving)),
-        (_table(decoded, cost), _sweep(decoded, cost, leaving)),
+        f"{_text(decoded)}\n\n{leaving_report.text(decoded, cost, leaving)}",
+        (_figure(decoded, family, subject), leaving_report.curve(decoded, cost, leaving)),
+        (_table(decoded, cost), *leaving_report.tables(decoded, cost, leaving)),
         {
             "early_decoding_accuracy": {b: accuracy[b] for b in family.schemes},
             "last_block_accuracy": accuracy[decoded.names[-2]],
@@ -44,19 +40,12 @@ def section(family: CodedFamily, subject: Subject) -> Section | None:
             "top5": dict(zip(decoded.names, decoded.top5.mean(0).tolist(), strict=True)),
             "confidence": dict(zip(decoded.names, confidence, strict=True)),
             "macs": dict(macs),
-            "macs_saved_without_loss": savings["0"],
-            "macs_saved_for_one_point": savings["0.01"],
+            **leaving.figures_of_merit,
         },
-    )  # fmt: skip
+    )
 
 
-def saving(leaving: Leaving, loss: float) -> float:
-    """Largest share of the multiply-adds saved by a threshold that loses at most so much."""
-    good = leaving.accuracy >= leaving.accuracy[-1] - loss - 1e-9
-    return float(1 - leaving.macs[good].min() / leaving.macs[-1])
-
-
-def _text(decoded: Decoded, cost: np.ndarray, savings: dict[str, float]) -> str:
+def _text(decoded: Decoded) -> str:
     n = len(decoded.right)
     accuracies = decoded.right.mean(0)
     each = ", ".join(
@@ -68,15 +57,7 @@ def _text(decoded: Decoded, cost: np.ndarray, savings: dict[str, float]) -> str:
         "codewords, and the nearest names the class: argmin_k ||v - w_k||_2 (Eq. 7). Confidence "
         "is the softmax over classes of minus the distance.\n\n"
         f"On {n:,} test images the decoders are right in: {each}; the whole network in "
-        f"{parts.percent(accuracies[-1])}. {_order(decoded)}\n\n"
-        "What the paper does not show: an image may leave at the first block whose decoder is "
-        "confident enough, and the rest of the network is not run for it. The thresholds of all "
-        "blocks move together, each the same quantile of its block's own confidences on these "
-        "images (labels are not used). Up to a block's decoder an image costs the blocks before, "
-        "the block's reduction, its grouped convolution and the second moments for the energies, "
-        f"but neither expansion nor shortcut: {parts.percent(cost[0] / cost[-1])} of the network "
-        f"for {decoded.names[0]}. {_saved(savings)} The thresholds for these two numbers are read "
-        "off the test images themselves."
+        f"{parts.percent(accuracies[-1])}. {_order(decoded)}"
     )
 
 
@@ -93,16 +74,6 @@ def _order(decoded: Decoded) -> str:
     if not falls:
         return "Decoding improves, or does not get worse, from block to block, as in the paper."
     return f"Decoding does not improve at every block: {'; '.join(falls)}."
-
-
-def _saved(savings: dict[str, float]) -> str:
-    none, one = savings["0"], savings["0.01"]
-    first = (
-        f"{parts.percent(none)} of the multiply-adds can be saved without losing accuracy"
-        if none > 0.0005
-        else "Nothing can be saved without losing accuracy"
-    )
-    return f"{first}, and {parts.percent(one)} for at most one point."
 
 
 def _figure(decoded: Decoded, family: CodedFamily, subject: Subject) -> Figure:
@@ -137,33 +108,6 @@ def _figure(decoded: Decoded, family: CodedFamily, subject: Subject) -> Figure:
     )
 
 
-def _curve(decoded: Decoded, cost: np.ndarray, leaving: Leaving) -> Figure:
-    drawing, axes = style.figure()
-    share, points = leaving.macs / cost[-1], decoded.right.mean(0)
-    axes.plot(
-        100 * share, 100 * leaving.accuracy, color=style.BLUE, marker=".", label="leaving when sure"
-    )
-    axes.plot(
-        100 * cost / cost[-1], 100 * points, color=style.GREY, marker="D", linestyle="--",
-        markersize=5, label="everybody at one block (dashed: at random between two)",
-    )  # fmt: skip
-    for name, x, y in zip(decoded.names, cost / cost[-1], points, strict=True):
-        above = y > np.interp(x, share, leaving.accuracy)
-        axes.annotate(
-            name, (100 * x, 100 * y), xytext=(0, 7 if above else -14), color=style.GREY,
-            textcoords="offset points", fontsize=7, ha="right" if x > 0.9 else "center",
-        )  # fmt: skip
-    style.label(axes, "mean multiply-adds of an image (% of the network)", "test accuracy (%)")
-    axes.margins(0.08)
-    style.legend(axes, loc="lower right")
-    return Figure(
-        "early_leaving",
-        "Accuracy against mean multiply-adds when an image leaves at the first block whose decoder "
-        "is confident enough, one point a threshold. Not in the paper.",
-        drawing,
-    )
-
-
 def _table(decoded: Decoded, cost: np.ndarray) -> Table:
     n, rows = len(decoded.right), []
     for i, name in enumerate(decoded.names):
@@ -178,21 +122,5 @@ def _table(decoded: Decoded, cost: np.ndarray) -> Table:
         f"Early decoders on {n:,} test images: accuracy with Wilson's 95 % interval, top-5, mean "
         "confidence, and multiply-adds of an image until the decoder has answered.",
         ("decoder", "accuracy", "from", "to", "top-5", "confidence", "MACs", "of the network"),
-        tuple(rows),
-    )
-
-
-def _sweep(decoded: Decoded, cost: np.ndarray, leaving: Leaving) -> Table:
-    rows: list[tuple[Any, ...]] = [
-        (float(q), float(a), float(m), float(m / cost[-1]), *left.tolist())
-        for q, a, m, left in zip(
-            leaving.quantiles, leaving.accuracy, leaving.macs, leaving.left, strict=True
-        )
-    ]
-    return Table(
-        "early_leaving",
-        "Leaving early: each block's threshold is the quantile of its confidences; mean "
-        "multiply-adds of an image, and the share of images that leave at each decoder.",
-        ("quantile", "accuracy", "MACs", "of the network", *(f"at {n}" for n in decoded.names)),
         tuple(rows),
     )
