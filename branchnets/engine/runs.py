@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,8 @@ def load_run(
     Args:
       path: the run directory.
       checkpoint: ``"latest"``, ``"best"`` or a step.
-      config: the run's own with overrides, such as another data set, whose images are normalised
-        as the run's own were; None is the run's own.
+      config: the run's own with overrides, such as another data set of the same classes, normalised
+        as the run's own was; None is the run's own.
       devices: to restore onto; all by default.
 
     Raises:
@@ -160,9 +161,10 @@ def _restore(
       devices: to restore onto; all by default.
 
     Raises:
-      UserError: no such checkpoint, or one that cannot be read.
+      UserError: other classes than the run's, no such checkpoint, or one that cannot be read.
     """
     setup = prepare_evaluation(config, devices)
+    _check_names(run_dir, setup.dataset)
     metric = config.checkpoint.best_metric
     with Checkpoints(run_dir.checkpoints, read_only=True, best_metric=metric) as checkpoints:
         step = _step(checkpoints, checkpoint)
@@ -184,8 +186,8 @@ def _step(checkpoints: Checkpoints, checkpoint: str) -> int | None:
 
 def _trained_spec(run_dir: RunDir, trained: ConfigDict) -> data.DataSpec:
     """What the network was trained on, from the run itself: its data may have moved since."""
-    saved = run_dir.derived().get("data")
-    if saved is None:
+    saved = run_dir.derived().get("data", {})
+    if not {"class_names", "image_shape"} <= saved.keys():
         return data.spec(None, trained.data)
     names = tuple(saved["class_names"])
     return data.DataSpec(tuple(saved["image_shape"]), len(names), names)
@@ -207,3 +209,21 @@ def _check_fits(own: data.DataSpec, trained: ConfigDict, given: ConfigDict) -> N
         f"the run was trained on images of shape {own.image_shape}; those of "
         f"{given.data.name} are {other.image_shape}.{hint}"
     )
+
+
+def _check_names(run_dir: RunDir, dataset: data.Dataset) -> None:
+    """Refuses data whose labels mean something else; a run that kept no names takes any."""
+    own = run_dir.derived().get("data", {}).get("class_names")
+    if own is None or list(own) == list(dataset.class_names):
+        return
+    pairs = itertools.zip_longest(own, dataset.class_names)
+    label, (expected, given) = next((i, pair) for i, pair in enumerate(pairs) if len(set(pair)) > 1)
+    raise ConfigError(
+        f"class {label} of the run is {_named(expected)}; that of the data set {dataset.name} is "
+        f"{_named(given)}, so its labels mean something else. Give data with the run's classes, "
+        "named as they were."
+    )
+
+
+def _named(name: str | None) -> str:
+    return "none at all" if name is None else repr(name)

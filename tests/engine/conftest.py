@@ -1,5 +1,6 @@
-"""A small config that every engine test can afford."""
+"""A small config that every engine test can afford, and changes to runs of it."""
 
+import json
 import pathlib
 
 import pytest
@@ -23,3 +24,17 @@ def tiny():
         return configs.apply_overrides(config, overrides)
 
     return make
+
+
+@pytest.fixture
+def name_classes():
+    """Changes the class names that a run has kept; None: it kept none."""
+
+    def change(workdir, names):
+        document = json.loads((workdir / "config.json").read_text())
+        document["resolved"]["data"].pop("class_names")
+        if names is not None:
+            document["resolved"]["data"]["class_names"] = names
+        (workdir / "config.json").write_text(json.dumps(document))
+
+    return change

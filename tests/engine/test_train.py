@@ -140,8 +140,9 @@ def test_evaluation_reads_a_run_and_writes_nothing(tiny, tmp_path, capsys):
     assert before == {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
 
 
-def test_evaluation_on_another_data_set(tiny, tmp_path, capsys):
+def test_evaluation_on_another_data_set(tiny, name_classes, tmp_path, capsys):
     training.train(tiny(), str(tmp_path), ONE)
+    name_classes(tmp_path, list("0123456789"))  # as if the made-up images were digits
     capsys.readouterr()
     command = ["main", "--mode=eval", f"--workdir={tmp_path}"]
     digits = [*command, "--config.data.name=digits"]
@@ -158,7 +159,7 @@ def test_evaluation_on_another_data_set(tiny, tmp_path, capsys):
     logits = setup.family.model.apply(state.variables, images.astype(np.float32)).logits
     right = np.argmax(logits, 1) == setup.dataset.split("validation").labels
     assert float(found["accuracy"]) == pytest.approx(float(right.mean()), abs=1e-3)
-    assert main.main([*command, "--checkpoint=999"]) == 2
+    assert main.main([*digits, "--checkpoint=999"]) == 2
     assert "no checkpoint of step 999" in capsys.readouterr().err
     assert main.main([*command, "--config.data.name=cifar100"]) == 2
     assert "10 classes of fake; cifar100 has 100" in capsys.readouterr().err
