@@ -2,7 +2,7 @@
 
 from branchnets.data.augment import Augment
 from branchnets.data.base import Dataset, DataSpec, Split
-from branchnets.data.registry import DATASETS, load, spec
+from branchnets.data.registry import DATASETS, content_shape, load, spec
 from branchnets.data.resident import EvalInput, ResidentInput
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "EvalInput",
     "ResidentInput",
     "Split",
+    "content_shape",
     "load",
     "spec",
 ]

@@ -211,9 +211,16 @@ def pad(split: Split, size: int) -> Split:
     _, height, width, _ = split.images.shape
     if height > size or width > size:
         raise DataError(f"data.pad_to={size} is smaller than the {height}x{width} images")
-    top, left = (size - height) // 2, (size - width) // 2
-    edges = ((0, 0), (top, size - height - top), (left, size - width - left), (0, 0))
-    return Split(np.pad(split.images, edges), split.labels)
+    return Split(surround(split.images, size, size), split.labels)
+
+
+def surround(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Images [n, H, W, C] with zeros around them; an odd pixel goes right and below."""
+    rows, columns = height - images.shape[1], width - images.shape[2]
+    if not rows and not columns:
+        return images
+    top, left = rows // 2, columns // 2
+    return np.pad(images, ((0, 0), (top, rows - top), (left, columns - left), (0, 0)))
 
 
 def prepare(dataset: Dataset, cfg: Any) -> Dataset:
@@ -260,11 +267,11 @@ def prepare(dataset: Dataset, cfg: Any) -> Dataset:
     return replace(dataset, splits=splits)
 
 
-def reshaped(spec: DataSpec, cfg: Any) -> DataSpec:
-    """The DataSpec after the config's `image_size` and `pad_to`, without any image."""
+def reshaped(spec: DataSpec, cfg: Any, padded: bool = True) -> DataSpec:
+    """The DataSpec after the config's `image_size` and, where `padded`, `pad_to`; no image."""
     height, width, channels = spec.image_shape
     if (size := field(cfg, "image_size")) is not None:
         height = width = int(size)
-    if (size := field(cfg, "pad_to")) is not None:
+    if padded and (size := field(cfg, "pad_to")) is not None:
         height = width = int(size)
     return replace(spec, image_shape=(height, width, channels))

@@ -56,9 +56,7 @@ def _feature(name: str, cfg: Any) -> tuple[str, tuple[str, ...]]:
     """The record's field that holds the label, and the class names."""
     label = field(cfg, "label", "label")
     if label not in _FEATURES[name]:
-        raise DataError(
-            f"data.label={label!r}: {name} has {', '.join(map(repr, _FEATURES[name]))}"
-        )
+        raise DataError(f"data.label={label!r}: {name} has {', '.join(map(repr, _FEATURES[name]))}")
     return _FEATURES[name][label]
 
 
@@ -73,14 +71,16 @@ def read(name: str, cfg: Any = None) -> Dataset:
 
     Args:
       name: which of the two.
-      cfg: `data_dir`, where prepared datasets are (else TFDS_DATA_DIR, else tfds's default), and
-        `label`, for CIFAR-100 "fine" (the default) or "coarse".
+      cfg: `data_dir`, where prepared datasets are (else TFDS_DATA_DIR, else tfds's default);
+        `label`, for CIFAR-100 "fine" (the default) or "coarse"; and `data_dir_flag`, what the
+        message calls `data_dir` where a tool has a flag of its own for it.
 
     Raises:
       DatasetNotFound: it has not been prepared; the message has the command that does.
     """
     feature, _ = _feature(name, cfg)
-    directory = find_dataset(name, field(cfg, "data_dir"))
+    flag = field(cfg, "data_dir_flag", "--config.data.data_dir")
+    directory = find_dataset(name, field(cfg, "data_dir"), flag)
     classes = DatasetInfo.read(directory).class_names(feature)
     splits = {split: read_split(directory, split, label=feature) for split in ("train", "test")}
     return Dataset(name, classes, splits, *_MEAN_STD[name])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from branchnets.data.base import surround
 from branchnets.errors import DataError
 
 #: What counts as an image in a folder, by the end of its name in lower case.
@@ -26,6 +27,8 @@ _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """The image files below a folder, sorted by path; hidden files and folders are left out.
 
+    Links are followed; a folder that links lead to several times, or to itself, is listed once.
+
     Raises:
       DataError: there is no such folder, or it cannot be listed.
     """
@@ -33,12 +36,18 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
     found: list[Path] = []
+    seen: set[str] = set()
 
     def fail(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror}") from error
 
     for place, folders, names in os.walk(root, onerror=fail, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(place, name)
             for name in names
@@ -71,7 +80,9 @@ def native_shape(image: Image.Image) -> tuple[int, int, int]:
     return image.height, image.width, 1 if image.mode in _GREY else 3
 
 
-def fit(image: Image.Image, image_shape: Sequence[int]) -> np.ndarray:
+def fit(
+    image: Image.Image, image_shape: Sequence[int], content_shape: Sequence[int] | None = None
+) -> np.ndarray:
     """An image with the size and the channels that are asked for.
 
     Colours become grey by their luma, grey becomes equal colours. Where the size differs, the
@@ -81,11 +92,13 @@ def fit(image: Image.Image, image_shape: Sequence[int]) -> np.ndarray:
     Args:
       image: from :func:`open_image`.
       image_shape: (H, W, C); C is 1, 3 or 4.
+      content_shape: (h, w, C) of the image itself where zeros surround it, as ``data.pad_to`` does
+        in training; ``image_shape`` by default.
 
     Returns:
       uint8 [H, W, C].
     """
-    height, width, channels = image_shape
+    height, width, channels = image_shape if content_shape is None else content_shape
     if channels not in MODES:
         raise DataError(f"image files have 1, 3 or 4 channels, not {channels}")
     image = _eight_bits(image).convert(MODES[channels])
@@ -95,8 +108,8 @@ def fit(image: Image.Image, image_shape: Sequence[int]) -> np.ndarray:
         left, top = (image.width - across) / 2, (image.height - down) / 2
         box = (left, top, left + across, top + down)
         image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    array = np.array(image, np.uint8)
-    return array[:, :, None] if array.ndim == 2 else array
+    array = np.array(image, np.uint8).reshape(1, height, width, channels)
+    return surround(array, image_shape[0], image_shape[1])[0]
 
 
 def read_image(path: str | os.PathLike[str], image_shape: Sequence[int]) -> np.ndarray:
@@ -108,16 +121,20 @@ def read_image(path: str | os.PathLike[str], image_shape: Sequence[int]) -> np.n
     return fit(open_image(path), image_shape)
 
 
-def refit(images: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+def refit(
+    images: np.ndarray, image_shape: Sequence[int], content_shape: Sequence[int] | None = None
+) -> np.ndarray:
     """The images of an array, uint8 [n, H, W, C], made to fit another shape; see :func:`fit`."""
-    if images.shape[1:] == tuple(image_shape):
-        return images
+    content = image_shape if content_shape is None else content_shape
+    if images.shape[1:] == tuple(content):
+        return surround(images, image_shape[0], image_shape[1])
     if images.shape[-1] not in MODES:
         raise DataError(f"images have 1, 3 or 4 channels, not {images.shape[-1]}")
     planes = images[..., 0] if images.shape[-1] == 1 else images
-    return np.stack(
-        [fit(Image.fromarray(np.ascontiguousarray(image)), image_shape) for image in planes]
+    fitted = (
+        fit(Image.fromarray(np.ascontiguousarray(image)), image_shape, content) for image in planes
     )
+    return np.stack(list(fitted))
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -19,6 +19,8 @@ def load_outside(
     image_shape: tuple[int, int, int],
     data_dir: str | None = None,
     split: str = "test",
+    content_shape: tuple[int, int, int] | None = None,
+    flag: str | None = None,
 ) -> tuple[Split, list[str]]:
     """Images that a network was not trained on, in the shape that it takes.
 
@@ -28,6 +30,9 @@ def load_outside(
       image_shape: (H, W, C) of the network's images.
       data_dir: where the data set is, as in ``data.data_dir``.
       split: of the data set.
+      content_shape: (h, w, C) of the network's images without the zeros around them, where it was
+        trained with ``data.pad_to``: these images are given the same border.
+      flag: of the command line that gives ``data_dir``, for messages.
 
     Returns:
       (split, notices): labels are 0, they mean nothing; each notice says what was done to the
@@ -37,20 +42,21 @@ def load_outside(
       DataError: neither a data set nor a folder, an empty one, or an image that cannot be read.
     """
     text = os.fspath(name_or_path)
+    content = image_shape if content_shape is None else content_shape
     if text in DATASETS and text != "folder":
-        config = SimpleNamespace(name=text, data_dir=data_dir)
+        config = SimpleNamespace(name=text, data_dir=data_dir, data_dir_flag=flag)
         found = load(config).split(split).images
-        shapes, images = [found.shape[1:]], refit(found, image_shape)
+        shapes, images = [found.shape[1:]], refit(found, image_shape, content)
     else:
         paths, shapes = _paths(text), []
         images = np.empty((len(paths), *image_shape), np.uint8)
         for i, path in enumerate(paths):
             image = open_image(path)
             shapes.append(native_shape(image))
-            images[i] = fit(image, image_shape)
+            images[i] = fit(image, image_shape, content)
     if not len(images):
         raise DataError(f"the out-of-distribution set {text} is empty")
-    return Split(images, np.zeros(len(images), np.int32)), _notices(text, shapes, image_shape)
+    return Split(images, np.zeros(len(images), np.int32)), _notices(text, shapes, content)
 
 
 def _paths(text: str) -> list[Path]:

@@ -73,3 +73,8 @@ def spec(dataset: Dataset | None, cfg: Any) -> DataSpec:
     if dataset is not None:
         return dataset.spec
     return reshaped(source(field(cfg, "name")).spec(cfg), cfg)
+
+
+def content_shape(cfg: Any) -> tuple[int, int, int]:
+    """(H, W, C) of the images of `cfg` without the zeros that `pad_to` puts around them."""
+    return reshaped(source(field(cfg, "name")).spec(cfg), cfg, padded=False).image_shape

@@ -45,17 +45,23 @@ def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> tuple[Path, str
     return Path.home() / "tensorflow_datasets", "the default of tfds"
 
 
-def find_dataset(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
+def find_dataset(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    flag: str = "--config.data.data_dir",
+) -> Path:
     """The directory of the highest version of a prepared dataset.
 
     Args:
       name: as tfds calls it, "cifar10" or "name/config".
       data_dir: see `resolve_data_dir`.
+      flag: of the command line that gives `data_dir`, for the message.
 
     Raises:
       DatasetNotFound: no complete version is there.
     """
     root, origin = resolve_data_dir(data_dir)
+    origin = flag.removeprefix("--config.") if data_dir else origin
     versions = {
         tuple(int(part) for part in info.parent.name.split(".")): info.parent
         for info in (root / name).glob("*/dataset_info.json")
@@ -69,7 +75,7 @@ def find_dataset(name: str, data_dir: str | os.PathLike[str] | None = None) -> P
         "  pip install tensorflow tensorflow-datasets importlib_resources\n"
         '  python -c "import tensorflow_datasets as tfds; '
         f'tfds.builder({name!r}, data_dir={str(root)!r}).download_and_prepare()"\n'
-        "If it is prepared elsewhere, give --config.data.data_dir=DIR or set TFDS_DATA_DIR=DIR, "
+        f"If it is prepared elsewhere, give {flag}=DIR or set TFDS_DATA_DIR=DIR, "
         f"where DIR holds {name}/."
     )
 

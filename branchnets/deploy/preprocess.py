@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from branchnets.data.base import Split, pad
 from branchnets.data.images import fit, native_shape, open_image
 from branchnets.errors import DeployError
 
@@ -79,10 +78,7 @@ class Preprocessing:
         """
         image = open_image(path)
         native = native_shape(image)
-        pixels = fit(image, self.content_shape)[None]
-        if self.content_shape != self.image_shape:
-            pixels = pad(Split(pixels, np.zeros(1, np.int32)), self.image_shape[0]).images
-        return pixels[0], self._notice(native)
+        return fit(image, self.image_shape, self.content_shape), self._notice(native)
 
     def _notice(self, native: tuple[int, int, int]) -> str:
         changes = []

@@ -129,15 +129,21 @@ def _outside(
     run: Run, ood: str | Path | None, ood_dir: str | Path | None
 ) -> tuple[data.Split | None, list[str]]:
     """Out-of-distribution images that fit the network, and what was done to them."""
+    for flag, value in (("ood", ood), ("ood_dir", ood_dir)):
+        if value is not None and not str(value).strip():
+            raise UserError(f"--{flag} is empty; leave it out, or say which images.")
     if ood is None:
         if ood_dir is not None:
             raise UserError("ood_dir says where the data set of ood is; give ood too.")
         return None, []
-    own = run.config.data.data_dir
-    if ood_dir is None and own is not None and (Path(own).expanduser() / ood).is_dir():
-        ood_dir = own
+    own = run.config.data
+    if ood_dir is None and own.data_dir is not None:
+        if (Path(own.data_dir).expanduser() / ood).is_dir():
+            ood_dir = own.data_dir
     where = None if ood_dir is None else str(ood_dir)
-    return load_outside(ood, run.dataset.image_shape, where)
+    content = None if own.get("pad_to") is None else data.content_shape(own)
+    shape = run.dataset.image_shape
+    return load_outside(ood, shape, where, content_shape=content, flag="--ood_dir")
 
 
 def _subject(

@@ -80,11 +80,8 @@ def _preprocessing(run: Run) -> Any:
     from branchnets import data
     from branchnets.deploy.preprocess import Preprocessing
 
-    config = run.config.data.copy_and_resolve_references()
-    with config.unlocked():
-        config.pad_to = None
     dataset = run.dataset
-    shape, content = dataset.spec.image_shape, data.spec(None, config).image_shape
+    shape, content = dataset.spec.image_shape, data.content_shape(run.config.data)
     return Preprocessing(shape, content, tuple(dataset.mean), tuple(dataset.std))
 
 

@@ -101,6 +101,31 @@ def test_a_folder_is_listed_in_order_without_what_is_hidden_or_no_image(tmp_path
         images.list_images(tmp_path / "absent")
 
 
+def test_links_are_followed_once(tmp_path):
+    _save(tmp_path / "all" / "a" / "1.png", _noise(2, 2, 3))
+    _save(tmp_path / "elsewhere" / "2.png", _noise(2, 2, 3))
+    (tmp_path / "all" / "a" / "up").symlink_to(tmp_path / "all")  # a circle
+    (tmp_path / "all" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "all" / "c").symlink_to(tmp_path / "elsewhere")
+    found = [
+        os.path.relpath(path, tmp_path / "all") for path in images.list_images(tmp_path / "all")
+    ]
+    assert found == ["a/1.png", "b/2.png"]
+
+
+def test_zeros_surround_what_is_smaller_than_the_networks_images(tmp_path):
+    array = _noise(5, 6, 3)
+    path = _save(tmp_path / "a.png", array)
+    image = images.open_image(path)
+    inside = images.fit(image, (5, 6, 3))
+    whole = images.fit(image, (8, 8, 3), (5, 6, 3))
+    np.testing.assert_array_equal(whole[1:6, 1:7], inside)
+    assert whole.shape == (8, 8, 3) and whole.sum() == inside.sum()
+    np.testing.assert_array_equal(images.refit(array[None], (8, 8, 3), (5, 6, 3))[0], whole)
+    smaller = images.refit(array[None], (8, 8, 1), (4, 4, 1))[0]
+    np.testing.assert_array_equal(smaller[2:6, 2:6], images.fit(image, (4, 4, 1)))
+
+
 def test_arrays_are_fitted_like_files(tmp_path):
     array = _noise(3, 8, 8, 1)
     fitted = images.refit(array, (4, 4, 3))

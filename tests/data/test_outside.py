@@ -1,9 +1,12 @@
 """Out-of-distribution images: data sets and folders, made to fit, with notices."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from branchnets import data
 from branchnets.data import digits
 from branchnets.data.outside import load_outside
 from branchnets.errors import DataError, UserError
@@ -64,3 +67,25 @@ def test_what_is_not_there_or_empty_is_told(tmp_path):
         load_outside("digits", (8, 8, 1), split="tset")
     with pytest.raises(DataError, match="cifar100.*Prepare it once"):
         load_outside("cifar100", (8, 8, 1), data_dir=str(tmp_path))
+
+
+def test_the_border_of_the_networks_images_is_theirs_too(tmp_path):
+    _save(tmp_path / "a.png", (12, 12), 200)  # as large as what the network takes
+    split, notices = load_outside(tmp_path, (12, 12, 1), content_shape=(8, 8, 1))
+    border = np.zeros((12, 12), np.uint8)
+    border[2:10, 2:10] = 200
+    np.testing.assert_array_equal(split.images[0, ..., 0], border)
+    assert notices == [f"images of {tmp_path} are 12x12; resized to 8x8."]
+    padded = data.load(SimpleNamespace(name="digits", pad_to=12)).split("test")
+    split, notices = load_outside("digits", (12, 12, 1), content_shape=(8, 8, 1))
+    np.testing.assert_array_equal(split.images, padded.images)
+    assert not notices
+    config = SimpleNamespace(name="digits", pad_to=12)
+    assert data.content_shape(config) == (8, 8, 1)
+    assert data.spec(None, config).image_shape == (12, 12, 1)
+
+
+def test_a_data_set_that_is_not_there_is_told_with_the_flag_that_says_where(tmp_path):
+    with pytest.raises(DataError, match=r"\(--ood_dir\).*") as error:
+        load_outside("cifar100", (8, 8, 1), data_dir=str(tmp_path), flag="--ood_dir")
+    assert "give --ood_dir=DIR" in str(error.value) and "config" not in str(error.value)

@@ -60,12 +60,17 @@ def _refuse(family, subject):
     return None
 
 
+def _check_bins(bins):
+    if bins < 1:
+        raise UserError(f"bins: from 1, not {bins}")
+
+
 @dataclasses.dataclass(frozen=True)
 class StudyFamily(plain.FAMILY):
     """A plain network that can be studied."""
 
     def analyses(self):
-        bins = Option("bins", 10, "number of bins")
+        bins = Option("bins", 10, "number of bins", check=_check_bins)
         return {
             "confidence": Analysis("Confidence", lambda s: _confidence(self, s), (bins,)),
             "far": Analysis("Far away", lambda s: _far(self, s), (bins,)),
@@ -243,6 +248,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(
         (dict(split="tset"), DataError, "has no split 'tset'"),
         (dict(ood="nowhere"), UserError, "nor is it a folder of images"),
         (dict(ood_dir="x"), UserError, "give ood too"),
+        (dict(ood=""), UserError, "--ood is empty"),
+        (dict(ood="cifar100", ood_dir=""), UserError, "--ood_dir is empty"),
+        (dict(ood="cifar100", ood_dir="nowhere"), DataError, "give --ood_dir=DIR or set TFDS"),
+        (dict(bins=0), UserError, "bins: from 1, not 0"),
     ],
 )
 def test_bad_arguments_are_told_before_anything_runs(
