@@ -31,8 +31,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (--help lists the flags)\n")
 
     def parse_all(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parses every word; exits with status 2 on one that is unknown."""
-        namespace, rest = self.parse_known_args(argv)
+        """Parses every word; exits with status 2 on one that is unknown.
+
+        Words without a dash may stand before, between and after the flags.
+        """
+        namespace, rest = self.parse_known_intermixed_args(argv)
         if rest:
             known = [name for action in self._actions for name in action.option_strings]
             word = rest[0].partition("=")[0]
@@ -110,6 +113,7 @@ def complete_options(given: Mapping[str, Any], options: Iterable[Option]) -> dic
 
     Raises:
       ConfigError: a name that is none of them, or one that must be given and is not.
+      UserError: a value that the option's ``check`` refuses.
     """
     known = {option.name: option for option in merge_options(options)}
     for name in given:
@@ -123,6 +127,8 @@ def complete_options(given: Mapping[str, Any], options: Iterable[Option]) -> dic
         if option.many:
             several = isinstance(value, list | tuple)
             value = tuple(value) if several else () if value is None else (value,)
+        if name in given and option.check is not None:
+            option.check(value)
         values[name] = value
     return values
 

@@ -71,6 +71,35 @@ def test_options_from_python_are_checked_and_completed():
         common.complete_options({"draws": 2}, OPTIONS)
 
 
+def test_values_are_checked_where_they_are_given():
+    def check(value):
+        if value < 1:
+            raise UserError(f"draws from 1, not {value}.")
+
+    options = (Option("draws", 0, "How often.", check=check),)
+    assert common.complete_options({}, options) == {"draws": 0}
+    assert _parse("--draws=3", options=options) == {"draws": 3}
+    for refused in (
+        lambda: _parse("--draws=-1", options=options),
+        lambda: common.complete_options({"draws": 0}, options),
+    ):
+        with pytest.raises(UserError, match="draws from 1"):
+            refused()
+
+
+def test_words_may_stand_between_flags(capsys):
+    parser = common.Parser(prog="tool")
+    parser.add_argument("folder")
+    parser.add_argument("images", nargs="+")
+    parser.add_argument("--json", action="store_true")
+    found = parser.parse_all(["net", "a.png", "--json", "b.png"])
+    assert (found.folder, found.images, found.json) == ("net", ["a.png", "b.png"], True)
+    assert parser.parse_all(["net", "--", "--a.png"]).images == ["--a.png"]
+    with pytest.raises(SystemExit):
+        parser.parse_all(["net", "a.png", "--jsn", "b.png"])
+    assert "unknown argument '--jsn'. Did you mean '--json'?" in capsys.readouterr().err
+
+
 def test_a_shared_option_is_one_flag_and_two_of_one_name_are_a_mistake():
     shared = Option("draws", 5, "How often.")
     assert _parse("--draws=1", options=(shared, shared)) == {"draws": 1}
