@@ -193,6 +193,7 @@ def test_another_split_stands_for_test(run, studied, tmp_path):
     assert report.sections["run"].figures_of_merit["examples"] == size
     record = json.loads((tmp_path / "r" / "report.json").read_text())
     assert record["header"]["note"] == "what is called test below is split 'train'"
+    assert SEEN[0].studied == "train"
     assert "split 'train'" in report.sections["run"].text
 
 

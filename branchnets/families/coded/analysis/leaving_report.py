@@ -163,8 +163,9 @@ def curve(decoded: Decoded, cost: np.ndarray, found: Studied) -> Figure:
     for name, x, y in zip(decoded.names, cost / cost[-1], accuracies, strict=True):
         above = y > np.interp(x, share, leaving.accuracy)
         axes.annotate(
-            name, (100 * x, 100 * y), xytext=(0, 7 if above else -14), color=style.GREY,
-            textcoords="offset points", fontsize=7, ha="right" if x > 0.9 else "center",
+            name, (100 * x, 100 * y), xytext=(0, 7) if above else (4, -12), color=style.GREY,
+            # The dashed line rises: it leaves room above on the left, and below on the right.
+            textcoords="offset points", fontsize=7, ha="right" if above or x > 0.9 else "left",
         )  # fmt: skip
     looks = {"without_loss": ("o", "no loss"), "for_one_point": ("s", "one point at most")}
     for name, point in found.points.items():
