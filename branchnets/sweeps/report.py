@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from branchnets import folders
 from branchnets.engine.rundir import replace
+from branchnets.errors import ReportError
 from branchnets.families.base import Family
 from branchnets.report.content import Section, Table
 from branchnets.report.write import write_report
@@ -17,10 +19,14 @@ from branchnets.sweeps.grid import Grid
 from branchnets.sweeps.names import label as text_of
 
 TABLE = "table.md"
+_LOCK = ".report.lock"
+_WAIT = 120.0  # seconds for the report of another shard; more than drawing takes
 
 
 def write(grid: Grid, out: Path, header: Mapping[str, str]) -> Path | None:
     """Writes ``report/`` and ``table.md``; None while no cell is finished.
+
+    Shards that end together take turns, so that the last report knows all that is finished.
 
     Args:
       grid: all of it, finished or not.
@@ -30,10 +36,24 @@ def write(grid: Grid, out: Path, header: Mapping[str, str]) -> Path | None:
     Raises:
       UserError: it cannot be written.
     """
-    found = collect.collect(grid.cells, out)
-    done = [one for one in found if one.figures is not None]
-    if not done:
+    if not _finished(collect.collect(grid.cells, out)):
         return None
+    lock = out / _LOCK
+    try:
+        lock.touch()
+    except OSError as error:
+        raise ReportError(f"{out} cannot be written: {error.strerror}.") from error
+    with folders.alone(lock, _WAIT):
+        return _write(grid, out, header)
+
+
+def _finished(found: Sequence[Found]) -> list[Found]:
+    return [one for one in found if one.figures is not None]
+
+
+def _write(grid: Grid, out: Path, header: Mapping[str, str]) -> Path:
+    found = collect.collect(grid.cells, out)
+    done = _finished(found)
     points = collect.points(found)
     facts = {
         **header,
@@ -58,7 +78,9 @@ def shown(family: type[Family], found: Sequence[Found]) -> list[str]:
     return collect.names(found, [name for panel in family.panels for name in panel.figures])
 
 
-def _field(label: str, points: Sequence[Point], found: Sequence[Found], family: type[Family]) -> Section:
+def _field(
+    label: str, points: Sequence[Point], found: Sequence[Found], family: type[Family]
+) -> Section:
     lines = collect.lines(points, label)
     merit: dict[str, Any] = {}
     for line in lines:

@@ -75,11 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _sweep(options: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     from branchnets.report.write import check_folder
     from branchnets.sweeps import grid, run
+    from branchnets.sweeps.fields import Source
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs is {options.jobs}; it must be at least 1.")
     shard = _shard(options.shard)
-    sweep = grid.make(grid.Source(options.config, overrides), options.set, options.seeds)
+    sweep = grid.make(Source(options.config, overrides), options.set, options.seeds)
     cells = sweep.shard(*shard)
     run.check(cells, options.out)
     if options.dry_run:

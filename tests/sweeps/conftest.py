@@ -7,6 +7,7 @@ import pytest
 
 from branchnets.engine import config as configs
 from branchnets.sweeps import grid
+from branchnets.sweeps.fields import Source
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -16,7 +17,7 @@ def make_grid():
     """Makes the grid of a config file of configs/."""
 
     def make(file, *texts, seeds=None, overrides=()):
-        return grid.make(grid.Source(f"{CONFIGS / file}", tuple(overrides)), texts, seeds)
+        return grid.make(Source(f"{CONFIGS / file}", tuple(overrides)), texts, seeds)
 
     return make
 

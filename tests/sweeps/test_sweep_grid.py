@@ -4,6 +4,7 @@ import pytest
 
 from branchnets.errors import ConfigError
 from branchnets.sweeps import grid
+from branchnets.sweeps.fields import Source
 
 DIGITS = "coded_digits.py"
 
@@ -86,16 +87,16 @@ def test_arguments_of_the_config_file(tmp_path):
         "    config.epochs = args.width\n"
         "    return config\n"
     )
-    found = grid.make(grid.Source(f"{file}:variant=b"), ["width:2,3"])
+    found = grid.make(Source(f"{file}:variant=b"), ["width:2,3"])
     assert [cell.config.epochs for cell in found.cells] == [2, 3]
     assert [cell.values for cell in found.cells] == [{"width": 2}, {"width": 3}]
     assert found.cells[0].arguments == (f"--config={file}:variant=b,width=2",)
     with pytest.raises(ConfigError, match="Did you mean 'variant'"):
-        grid.make(grid.Source(str(file)), ["varient:c"])
+        grid.make(Source(str(file)), ["varient:c"])
     with pytest.raises(ConfigError, match="given twice"):
-        grid.make(grid.Source(f"{file}:variant=b"), ["variant:c"])
+        grid.make(Source(f"{file}:variant=b"), ["variant:c"])
     with pytest.raises(ConfigError, match="no sweep of its own"):
-        grid.make(grid.Source(str(file)))
+        grid.make(Source(str(file)))
 
 
 def test_scheme_files_of_one_ratio_in_different_cells(make_grid, tmp_path):

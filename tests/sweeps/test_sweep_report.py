@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import threading
 
 import pytest
 
@@ -66,6 +68,29 @@ def test_the_report_of_a_partly_finished_grid(swept, tmp_path):
 def test_nothing_is_written_while_no_cell_is_finished(make_grid, tmp_path):
     assert report.write(make_grid("coded_digits.py", "mu:1,2"), tmp_path, {}) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_that_end_together_take_turns(swept, tmp_path, monkeypatch):
+    """This one has seen half of the cells when another one comes with all of them."""
+    grid = swept("coded_digits.py", "mu:2,8", without=("mu=8",))
+    other = threading.Thread(target=report.write, args=(grid, tmp_path, {}))
+    original, looks, written = collect.collect, [], []
+
+    def slow(cells, out):
+        found = original(cells, out)
+        if threading.current_thread() is not other:
+            looks.append(found)
+            if len(looks) == 2:  # the one that it draws
+                shutil.copytree(tmp_path / "mu=2", tmp_path / "mu=8")
+                other.start()
+                other.join(0.5)  # it does not end: it waits
+        return found
+
+    monkeypatch.setattr(collect, "collect", slow)
+    monkeypatch.setattr(report, "write_report", lambda *args: written.append(args[-1]["cells"]))
+    report.write(grid, tmp_path, {})
+    other.join()
+    assert written == ["1 of 2 finished", "2 of 2 finished"]
 
 
 def test_the_paper_s_numbers_stand_beside_its_network_and_data_alone(swept, tmp_path):
