@@ -139,8 +139,8 @@ def _write_often(place, text, count):
 
 def test_processes_that_write_at_once_all_succeed(tmp_path):
     place = tmp_path / "album"
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=_write_often, args=(place, str(i), 60)) for i in range(3)]
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_often, args=(place, str(i), 100)) for i in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:
