@@ -43,7 +43,7 @@ def test_threshold_and_scores_are_those_of_the_masked_network(net, classes):
         mine, rest = on_test[test.labels == k], on_test[test.labels != k]
         weight = len(rest) / len(mine) * len(own) / len(other)
         threshold = binary.best_threshold(own, other, weight)
-        assert slimmed.thresholds[i] == pytest.approx(threshold, abs=1e-5)
+        assert slimmed.thresholds[i] == pytest.approx(threshold, rel=1e-5, abs=1e-5)
         found = slimmed.record["scores"][family.class_names[k]]
         assert (found["positives"], found["negatives"]) == (len(mine), len(rest))
         expected = binary.scores_at(threshold, mine, rest)
@@ -78,7 +78,7 @@ def test_drawn_negatives_are_seeded_and_weighted(net):
     on_train = masked_scores(family, subject, "train", [2])[:, 0]
     ratio = np.sum(test.labels != 2) / np.sum(test.labels == 2)
     threshold = binary.best_threshold(on_train[own], on_train[drawn], ratio / 2)
-    assert slimmed.thresholds[0] == pytest.approx(threshold, abs=1e-5)
+    assert slimmed.thresholds[0] == pytest.approx(threshold, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("indices", [[0], [3, 20, 21, 22, 59], list(range(1, 40)), range(60)])
@@ -99,7 +99,7 @@ def test_on_several_devices(net):
     family, one = net
     eight = make_subject(family, jax.device_get(one.variables), devices=8)
     a, b = (family.slim(s, classes=("d",), negatives="3") for s in (one, eight))
-    assert a.thresholds == pytest.approx(b.thresholds, abs=1e-5)
+    assert a.thresholds == pytest.approx(b.thresholds, rel=1e-5, abs=1e-5)
     assert a.record["scores"]["d"] == pytest.approx(b.record["scores"]["d"])
 
 
