@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -39,7 +39,7 @@ def measure_latency(
     found: dict[str, dict[str, float]] = {name: {} for name in networks}
     for batch in batches:
         steps = {n: compile_forward(*net, image_shape, batch) for n, net in networks.items()}
-        for name, times in _in_turn(steps, rounds, seconds).items():
+        for name, times in in_turn(steps, _turns(rounds, seconds)).items():
             found[name][str(batch)] = round(1e3 * statistics.median(times), 4)
     return {"device": device.device_kind, "cores": os.cpu_count(), "milliseconds": found}
 
@@ -64,18 +64,27 @@ def compile_forward(
     return run
 
 
-def _in_turn(
-    steps: Mapping[str, Callable[[], None]], rounds: int, seconds: float
-) -> dict[str, list[float]]:
-    for step in steps.values():  # the first pass of a program is slower than the others
-        step()
+def in_turn(steps: Mapping[str, Callable[[], Any]], turns: Iterable[Any]) -> dict[str, list[float]]:
+    """Seconds of every step of every turn but the first, which is slower than the others.
+
+    Args:
+      steps: name -> a function that runs one step and returns when it is done.
+      turns: as many as wanted, the first one included; may end when time is up.
+    """
     times: dict[str, list[float]] = {name: [] for name in steps}
-    begun = time.perf_counter()
-    for done in range(rounds):
-        if done >= 3 and time.perf_counter() - begun > seconds:
-            break
+    for _ in turns:
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - start)
-    return times
+    return {name: found[1:] for name, found in times.items()}
+
+
+def _turns(rounds: int, seconds: float) -> Iterator[int]:
+    """A first turn, then ``rounds``, or fewer (3 at least) where that takes longer."""
+    yield 0
+    begun = time.perf_counter()
+    for done in range(rounds):
+        if done >= 3 and time.perf_counter() - begun > seconds:
+            return
+        yield done + 1

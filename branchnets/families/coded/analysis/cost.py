@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from branchnets.counting import count_parameters, describe
-from branchnets.families.base import cross_entropy
-from branchnets.families.coded import losses, slim
+from branchnets.families.base import Context, Phase
+from branchnets.families.coded import slim
 from branchnets.families.coded.analysis import parts
 from branchnets.families.coded.analysis.paper import TABLE_4
-from branchnets.families.coded.model import CodedResNeXt
 from branchnets.families.study import Subject
+from branchnets.latency import in_turn
 from branchnets.report.content import Section, Table
 
 if TYPE_CHECKING:
@@ -62,48 +62,41 @@ def section(family: CodedFamily, subject: Subject) -> Section:
 
 def measure(family: CodedFamily, subject: Subject, steps: int, batch: int) -> tuple[Cost, Cost]:
     """Costs of the plain and of the coded network, timed in turn on one device."""
-    coded, plain = family.model, slim.without_energies(family.model)
-    compiled = [_compile(family, model, subject, batch) for model in (plain, coded)]
-    seconds: list[list[float]] = [[], []]
-    for _ in subject.track(range(steps + 1) if steps else (), "timing training steps", steps + 1):
-        for (program, arguments), found in zip(compiled, seconds, strict=True):
-            started = time.perf_counter()
-            jax.block_until_ready(program(*arguments))
-            found.append(time.perf_counter() - started)
+    # The ratio N/N everywhere needs no schemes, and what names them must not ask for any.
+    plain = dataclasses.replace(
+        family, model=slim.without_energies(family.model), schemes={}, block_gradients=False
+    )
+    families = {"plain": plain, "coded": family}
+    compiled = {name: _compile(one, subject, batch) for name, one in families.items()}
+    turns = subject.track(range(steps + 1) if steps else (), "timing training steps", steps + 1)
+    seconds = in_turn({name: _runner(*found) for name, found in compiled.items()}, turns)
     costs = []
-    for model, (program, arguments), found in zip((plain, coded), compiled, seconds, strict=True):
-        # The first step of each touches its memory for the first time.
-        speed = batch / statistics.median(found[1:]) if steps else None
-        macs = describe(model, subject.image_shape).macs
+    for name, (program, arguments) in compiled.items():
+        speed = batch / statistics.median(seconds[name]) if steps else None
+        macs = describe(families[name].model, subject.image_shape).macs
         costs.append(Cost(macs, count_parameters(arguments[0]), speed, _memory(program)))
     return costs[0], costs[1]
 
 
-def _compile(
-    family: CodedFamily, model: CodedResNeXt, subject: Subject, batch: int
-) -> tuple[Any, tuple[Any, ...]]:
-    """(compiled gradient of the loss, its arguments), on one device."""
-    if model.bn_group_size and batch % model.bn_group_size:
-        model = model.clone(bn_group_size=None)
+def _runner(program: Any, arguments: tuple[Any, ...]) -> Callable[[], Any]:
+    return lambda: jax.block_until_ready(program(*arguments))
+
+
+def _compile(family: CodedFamily, subject: Subject, batch: int) -> tuple[Any, tuple[Any, ...]]:
+    """(compiled gradient of the family's loss, its arguments), on one device."""
+    if family.model.bn_group_size and batch % family.model.bn_group_size:
+        family = dataclasses.replace(family, model=family.model.clone(bn_group_size=None))
     images = jnp.zeros((batch, *subject.image_shape), jnp.float32)
-    labels = jnp.arange(batch) % model.num_classes
-    variables = jax.jit(model.init)(jax.random.key(0), images)
+    labels = jnp.arange(batch) % family.model.num_classes
+    variables = jax.jit(family.model.init)(jax.random.key(0), images)
 
     def loss(
         params: Any, rest: Any, images: jax.Array, labels: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, Any]:
-        output: Any
-        output, changed = model.apply(
-            {**rest, "params": params}, images, train=True,
-            mutable=["batch_stats"], rngs={"drop": key},
-        )  # fmt: skip
-        total = jnp.mean(cross_entropy(output.logits, labels))
-        for block, energies in output.energies.items():
-            words = jnp.asarray(family.schemes[block].codewords)[labels]
-            total += family.mu * jnp.mean(
-                losses.coding_loss(energies, words, exponent=family.exponent)
-            )
-        return total, changed
+        context = Context(jnp.zeros((), jnp.int32), Phase("train", 1), key)
+        given = {"image": images, "label": labels}
+        terms, aux = family.loss({**rest, "params": params}, {}, given, context)
+        return sum(terms.values(), jnp.zeros(())), aux.mutated
 
     rest = {name: value for name, value in variables.items() if name != "params"}
     arguments = (variables["params"], rest, images, labels, jax.random.key(1))
