@@ -255,6 +255,13 @@ class CodedResNeXt(nn.Module):
             for b, spec in enumerate(blocks)
         }
 
+    @nn.nowrap
+    def with_blocks(self, changed: Mapping[str, CodedBlockSpec], **fields: Any) -> CodedResNeXt:
+        """The same network with other specs for some blocks, by name, and other fields."""
+        specs = iter({**self.blocks(), **changed}.values())
+        stages = tuple(tuple(next(specs) for _ in blocks) for blocks in self.stages)
+        return self.clone(stages=stages, **fields)
+
     def _run(self, start: str | None, stop: str | None) -> list[str]:
         """Names of the blocks from ``start`` to the one before ``stop``."""
         names = list(self.blocks())

@@ -64,14 +64,8 @@ def slim_model(model: CodedResNeXt, keep: Keep, outputs: Sequence[int] | jax.Arr
     for block in keep:
         if block not in coded:
             raise ConfigError(f"{block!r} is not a coded block; those are {', '.join(coded)}")
-    stages = tuple(
-        tuple(
-            dataclasses.replace(spec, branches=len(keep[name])) if name in keep else spec
-            for name, spec in ((f"stage{s + 2}/block{b}", spec) for b, spec in enumerate(blocks))
-        )
-        for s, blocks in enumerate(model.stages)
-    )
-    return model.clone(stages=stages, num_classes=len(outputs))
+    fewer = {b: dataclasses.replace(coded[b], branches=len(kept)) for b, kept in keep.items()}
+    return model.with_blocks(fewer, num_classes=len(outputs))
 
 
 def slim_variables(
@@ -153,11 +147,10 @@ def layer_macs(model: CodedResNeXt, image_shape: tuple[int, int, int]) -> int:
 
 def without_energies(model: CodedResNeXt) -> CodedResNeXt:
     """The plain ResNeXt of the same layers: every ratio N/N, so that no block has energies."""
-    stages = tuple(
-        tuple(dataclasses.replace(spec, norm_branches=None) for spec in blocks)
-        for blocks in model.stages
+    coded = model.coded_blocks()
+    return model.with_blocks(
+        {b: dataclasses.replace(spec, norm_branches=None) for b, spec in coded.items()}
     )
-    return model.clone(stages=stages)
 
 
 def check_slimmable(model: CodedResNeXt) -> None:
