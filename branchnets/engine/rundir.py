@@ -179,6 +179,11 @@ class RunDir:
         lock.flush()
         self._lock = lock
 
+    def sources(self) -> list[dict[str, Any]]:
+        """What ran at every start, oldest first: "commit", "dirty"; empty where it is not known."""
+        files = self.path.glob("environment*.json")
+        return [_source(file) for file in sorted(files, key=lambda f: (len(f.name), f.name))]
+
     def _environment_name(self) -> str:
         number, name = 1, "environment.json"
         while (self.path / name).exists():
@@ -230,3 +235,10 @@ def replace(file: Path, text: str) -> None:
         except BaseException:
             Path(stream.name).unlink(missing_ok=True)
             raise
+
+
+def _source(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text())["source"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -173,7 +172,7 @@ def _header(run: Run, subject: Subject, split: str, notices: Sequence[str]) -> d
         "data": f"{run.dataset.name}: {spec.num_classes:,} classes, images {shape}; {sizes}",
         "studied on": f"split {split!r}, {subject.examples('test').num_examples:,} images",
         "run": f"{run.path.name}, checkpoint at step {run.step:,}",
-        "trained by commit": _commit(_trained_by(run.path)),
+        "trained by commit": _commit(next(reversed(run.run_dir.sources()), {})),
         "studied by commit": _commit(environment.commit(Path(common.__file__))),
         "seed": f"{run.config.seed} of training and of everything drawn here",
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
@@ -186,15 +185,6 @@ def _header(run: Run, subject: Subject, split: str, notices: Sequence[str]) -> d
     if notices:
         facts["notices"] = " ".join(notices)
     return facts
-
-
-def _trained_by(path: Path) -> dict[str, Any]:
-    """The commit that the run was last trained by, from its environment files."""
-    files = sorted(path.glob("environment*.json"), key=lambda file: (len(file.name), file.name))
-    try:
-        return json.loads(files[-1].read_text())["source"]
-    except (IndexError, OSError, ValueError, LookupError):
-        return {"commit": None}
 
 
 def _commit(source: Mapping[str, Any]) -> str:
@@ -229,9 +219,6 @@ def _parser() -> common.Parser:
         epilog="With --workdir=RUN, --help lists the flags that the family of the run brings.\n"
         "--config.FIELD=VALUE overrides a field of the run's config, such as data.data_dir.",
     )
-    parser.add_argument(
-        "--checkpoint", default="latest", metavar="STEP", help="latest (default), best or a step"
-    )
     parser.add_argument("--out", metavar="DIR", help="of the report; default: RUN/report")
     parser.add_argument("--split", default="test", metavar="NAME", help="to study; default: test")
     parser.add_argument(
@@ -257,7 +244,7 @@ def _main(argv: Sequence[str] | None) -> None:
     # Before the weights and the data are read, which can take minutes.
     _choose(command.family, flags.only)
     check_folder(Path(flags.workdir) / "report" if flags.out is None else flags.out)
-    run = load_run(flags.workdir, flags.checkpoint, config=command.config)
+    run = command.load()
     report = analyze(
         run,
         flags.out,

@@ -169,25 +169,36 @@ class RunCommand:
       family: of the run.
       flags: the tool's own.
       options: name -> value of the options that the run's family brings.
-      overrides: words that override fields of the run's config.
+      config: of the run, with the overrides; None where there are none.
     """
 
     family: Any
     flags: argparse.Namespace
     options: dict[str, Any]
-    overrides: tuple[str, ...]
+    config: Any
 
-    @property
-    def config(self) -> Any:
-        """The run's config with the overrides; None where there are none."""
-        return family_of(self.flags.workdir, self.overrides)[0] if self.overrides else None
+    def load(self) -> Any:
+        """The run, at the checkpoint asked for.
+
+        Raises:
+          UserError: it cannot be loaded; see :func:`branchnets.load_run`.
+        """
+        from branchnets.engine.runs import load_run
+
+        return load_run(self.flags.workdir, self.flags.checkpoint, config=self.config)
 
 
 def run_parser(**settings: Any) -> Parser:
-    """A parser with ``--help`` and ``--workdir``, for :func:`parse_for_run`; takes a Parser's."""
+    """A parser with ``--help``, ``--workdir`` and ``--checkpoint``, for :func:`parse_for_run`.
+
+    Takes what a Parser takes.
+    """
     parser = Parser(add_help=False, **settings)
     parser.add_argument("-h", "--help", action="help", help="show this and stop")
     parser.add_argument("--workdir", required=True, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "--checkpoint", default="latest", metavar="STEP", help="latest (default), best or a step"
+    )
     return parser
 
 
@@ -214,12 +225,14 @@ def parse_for_run(
     workdir = first.parse_known_args(words)[0].workdir
     if workdir is None:
         parser.parse_all(words)  # shows the help, or says that --workdir is missing
-    family = family_of(workdir, overrides)[1]
+    config, family = family_of(workdir, overrides)
     options = merge_options(options_of(family))
     if options:
         add_options(parser.add_argument_group(f"flags of family {family.name!r}"), options)
     namespace = parser.parse_all(words)
-    return RunCommand(family, namespace, option_values(namespace, options), tuple(overrides))
+    return RunCommand(
+        family, namespace, option_values(namespace, options), config if overrides else None
+    )
 
 
 def families_with(hook: str) -> list[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,27 +92,14 @@ def _parent(run: Run) -> dict[str, Any]:
         "dataset": run.config.data.name,
         "seed": run.config.seed,
         "step": run.step,
-        "commit": _commit(run.path),
+        # That the run was begun with.
+        "commit": next(iter(run.run_dir.sources()), {}).get("commit"),
     }
-
-
-def _commit(path: Path) -> str | None:
-    """The commit that the run was begun with, where its directory says so."""
-    import json
-
-    try:
-        source: Mapping[str, Any] = json.loads((path / "environment.json").read_text())["source"]
-        return source.get("commit")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
 
 
 def _parser() -> common.Parser:
     parser = common.run_parser(prog="python -m branchnets.tools.slim", description=__doc__)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument(
-        "--checkpoint", default="latest", metavar="STEP", help="latest (default), best or a step"
-    )
     return parser
 
 
@@ -132,11 +119,9 @@ def _main(argv: Sequence[str] | None) -> None:
     flags = command.flags
 
     from branchnets.deploy.folder import check_folder
-    from branchnets.engine.runs import load_run
 
     check_folder(flags.out)  # before the weights and the data are read
-    run = load_run(flags.workdir, flags.checkpoint, config=command.config)
-    slimmed = slim(run, flags.out, track=common.track, **command.options)
+    slimmed = slim(command.load(), flags.out, track=common.track, **command.options)
     print(slimmed.text)
     print(f"\nWritten to {flags.out}. To use it:")
     print(f"  python -m branchnets.tools.predict {shlex.quote(flags.out)} image.png ...")
