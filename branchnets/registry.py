@@ -22,6 +22,7 @@ from branchnets.errors import ConfigError, nearest, unknown
 FAMILIES = {
     "plain": "branchnets.families.plain",
     "coded": "branchnets.families.coded",
+    "maskconnect": "branchnets.families.maskconnect",
 }
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}

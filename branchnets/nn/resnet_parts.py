@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from branchnets.nn.conv import Conv
 from branchnets.nn.norm import BatchNorm
 
-STEMS = ("cifar", "imagenet")
+STEMS = ("cifar", "cifar_pool", "imagenet")
 
 
 def check_images(images: jax.Array) -> None:
@@ -27,8 +27,9 @@ class Stem(nn.Module):
     """Stage c1: the convolution before the first block.
 
     ``"cifar"`` is a 3x3 convolution of stride 1; ``"imagenet"`` is a 7x7 convolution of stride 2
-    followed by a 3x3 max pooling of stride 2 (He et al. 2016, Table 1), both padded symmetrically
-    as in PyTorch, with batch norm and ReLU after the convolution.
+    followed by a 3x3 max pooling of stride 2 (He et al. 2016, Table 1); ``"cifar_pool"`` is the
+    first followed by that pooling (MaskConnect, Table 6).  All are padded symmetrically as in
+    PyTorch, with batch norm and ReLU after the convolution.
 
     Input [B, H, W, C_image], output [B, H', W', channels] in ``dtype``.
     """
@@ -45,12 +46,12 @@ class Stem(nn.Module):
     ) -> jax.Array:
         if self.kind not in STEMS:
             raise ValueError(f"unknown stem {self.kind!r}; choose one of {', '.join(STEMS)}")
-        kernel, stride = (3, 1) if self.kind == "cifar" else (7, 2)
+        kernel, stride = (3, 1) if self.kind.startswith("cifar") else (7, 2)
         x = Conv(self.channels, kernel, stride, dtype=self.dtype, name="conv")(x)
         x = BatchNorm(self.bn_group_size, self.bn_momentum, relu=True, dtype=self.dtype, name="bn")(
             x, train=train, mask=mask
         )
-        if self.kind == "imagenet":
+        if self.kind != "cifar":
             x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         return x
 
