@@ -18,11 +18,13 @@ class Figure:
       name: its file is ``NAME.png``; begins with the paper's name for it: ``fig2a_specialisation``.
       caption: what is seen, and what it means.
       drawing: from :func:`branchnets.report.style.figure`.
+      svg: whether it is also written as ``NAME.svg``, to be enlarged.
     """
 
     name: str
     caption: str
     drawing: Drawing
+    svg: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

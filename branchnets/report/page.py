@@ -131,11 +131,12 @@ def _section(anchor: str, section: Section, pictures: Mapping[str, bytes]) -> st
     for figure in section.figures:
         data = base64.b64encode(pictures[figure.name]).decode("ascii")
         name = escape(figure.name)
+        kinds = ("png", "svg") if figure.svg else ("png",)
+        links = " ".join(f'<a href="{name}.{kind}">{name}.{kind}</a>' for kind in kinds)
         parts.append(
             f'<figure id="{name}.png">\n'
             f'<img alt="{escape(figure.caption)}" src="data:image/png;base64,{data}">\n'
-            f"<figcaption>{escape(figure.caption)} "
-            f'<a href="{name}.png">{name}.png</a></figcaption>\n</figure>'
+            f"<figcaption>{escape(figure.caption)} {links}</figcaption>\n</figure>"
         )
     parts += [_table(table) for table in section.tables]
     return "\n".join([*parts, "</section>"])

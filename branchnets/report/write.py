@@ -1,4 +1,4 @@
-"""Writes a report: index.html, a PNG a figure, a CSV a table, report.json; as a whole or not."""
+"""Writes a report: index.html, a PNG (and SVG) a figure, a CSV a table, report.json; as a whole."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def render_files(
     _check_names("table", [table.name for table in tables])
     pictures = {figure.name: _png(figure.drawing) for figure in figures}
     files = {f"{name}.png": data for name, data in pictures.items()}
+    files |= {f"{f.name}.svg": _svg(f.name, f.drawing) for f in figures if f.svg}
     files |= {f"{table.name}.csv": csv_text(table).encode() for table in tables}
     files["index.html"] = render(title, sections, pictures, header, footer).encode()
     record = {
@@ -127,6 +128,16 @@ def _png(drawing: Any) -> bytes:
     stream = io.BytesIO()
     # Without the writing program's name the same drawing is the same file.
     drawing.savefig(stream, format="png", dpi=_DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _svg(name: str, drawing: Any) -> bytes:
+    from matplotlib import rc_context
+
+    stream = io.BytesIO()
+    # Names of parts that depend on the drawing alone, and no date: the same bytes again.
+    with rc_context({"svg.hashsalt": name}):
+        drawing.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
 
 

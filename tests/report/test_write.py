@@ -2,11 +2,13 @@
 
 import base64
 import csv
+import dataclasses
 import json
 import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -85,6 +87,26 @@ def test_a_report_is_a_page_with_its_pictures_and_a_file_each(tmp_path):
     targets = {a["id"] for _, a in page.attributes if "id" in a}
     for link in (a["href"] for tag, a in page.attributes if tag == "a"):
         assert link[1:] in targets if link.startswith("#") else (index.parent / link).exists()
+
+
+def test_a_figure_to_be_enlarged_is_also_a_vector_drawing(tmp_path):
+    def section():
+        plain = _section()
+        enlarged = (dataclasses.replace(plain.figures[0], svg=True),)
+        return dataclasses.replace(plain, figures=enlarged)
+
+    folder = write.write_report(tmp_path / "r", "A run", [section()], HEADER).parent
+    text = (folder / "fig1_line.svg").read_text()
+    assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+    links = [
+        a["href"] for t, a in _Page((folder / "index.html").read_text()).attributes if t == "a"
+    ]
+    assert {"fig1_line.png", "fig1_line.svg"} <= set(links)
+    assert "fig1_line.svg" in json.loads((folder / "report.json").read_text())["files"]
+    again = write.render_files("A run", [section()], HEADER)["fig1_line.svg"]
+    assert again.decode() == text and "<dc:date>" not in text
+    plain = write.write_report(folder, "A run", [_section()], HEADER).parent
+    assert not (plain / "fig1_line.svg").exists()
 
 
 def test_tables_are_full_in_csv_and_short_on_the_page(tmp_path):
