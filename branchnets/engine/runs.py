@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from branchnets import data
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.evaluate import Evaluator
+from branchnets.engine.logging import read_metrics
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import EvalSetup, prepare_evaluation
 from branchnets.engine.state import TrainState
@@ -108,7 +109,13 @@ class Run:
             seed=self.config.seed,
             batch_size=self.config.batch_size,
             track=track,
+            history=self.history,
         )
+
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of its metrics.jsonl, oldest first; none where there is no such file."""
+        file = self.path / "metrics.jsonl"
+        return read_metrics(file) if file.is_file() else []
 
 
 def load_run(
@@ -140,7 +147,7 @@ def load_run(
     own = run_dir.derived().get("data", {})
     dataset = dataclasses.replace(
         setup.dataset,
-        mean=tuple(own.get("mean", setup.dataset.mean)),
+        mean=data.as_mean(own["mean"]) if "mean" in own else setup.dataset.mean,
         std=tuple(own.get("std", setup.dataset.std)),
     )
     return Run(run_dir, dataclasses.replace(setup, dataset=dataset), state, step)

@@ -7,7 +7,7 @@ ask which family it is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import flax.linen as nn
@@ -69,6 +69,26 @@ def silent(items: Iterable[T], title: str, total: int | None = None) -> Iterable
 
 
 @dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run at its end, as it is compared with others.
+
+    Attributes:
+      name: of its directory.
+      config: dotted path -> value of every field: ``"model.name"``; tuples are lists.
+      figures: path -> number or text in its summary.json: ``"test_accuracy"``, ``"test/accuracy"``.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    figures: Mapping[str, Any]
+
+
+def no_history() -> Sequence[Mapping[str, Any]]:
+    """The history of a network that comes from no run."""
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Subject:
     """A trained network and real data, as analyses see them.
 
@@ -87,6 +107,9 @@ class Subject:
       batch_size: of training, B.
       track: wraps an iterable in a progress bar: ``track(items, title, total)``.
       studied: the data set's own name of the split that "test" gives.
+      history: reads the lines that training wrote, oldest first: "step", "split", "epoch" and the
+        metrics by name (see :class:`branchnets.engine.logging.MetricWriter`).
+      others: finished runs to compare with, this one among them where it is finished.
     """
 
     variables: PyTree
@@ -102,6 +125,8 @@ class Subject:
     batch_size: int = 64
     track: Callable[..., Iterable[Any]] = silent
     studied: str = "test"
+    history: Callable[[], Sequence[Mapping[str, Any]]] = no_history
+    others: tuple[FinishedRun, ...] = ()
 
     def map(
         self, function: Callable[[PyTree, Mapping[str, jax.Array]], PyTree], split: Any, title: str

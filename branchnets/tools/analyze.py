@@ -2,6 +2,7 @@
 
 python -m branchnets.tools.analyze --workdir=runs/coded_digits
 python -m branchnets.tools.analyze --workdir=RUN --ood=cifar100 --ood_dir=DATA --out=report
+python -m branchnets.tools.analyze --workdir=RUN --beside=runs/sweep --beside=runs/baseline
 python -m branchnets.tools.analyze --workdir=RUN --help
 
 What is studied depends on the family of the run; the last line lists the flags that it brings.
@@ -26,9 +27,11 @@ from branchnets.engine.logging import format_table
 from branchnets.engine.runs import Run, load_run
 from branchnets.errors import UserError, unknown
 from branchnets.families.base import Family
-from branchnets.families.study import Analysis, Option, Subject, silent
+from branchnets.families.study import Analysis, FinishedRun, Option, Subject, silent
 from branchnets.report.content import Section
 from branchnets.report.write import check_folder, plain, write_report
+from branchnets.sweeps import results
+from branchnets.sweeps.beside import gather
 from branchnets.sweeps.results import flatten
 from branchnets.tools import common, overview
 from branchnets.version import __version__
@@ -57,6 +60,7 @@ def analyze(
     *,
     ood_dir: str | Path | None = None,
     split: str = "test",
+    beside: str | Path | Iterable[str | Path] = (),
     progress: bool = True,
     **options: Any,
 ) -> Report:
@@ -69,6 +73,7 @@ def analyze(
       ood: a data set or a folder of images that the network was not trained on.
       ood_dir: where that data set is; the run's own data directory or tfds's by default.
       split: what stands for the test split.
+      beside: finished runs to compare with, or folders that hold some; several may be given.
       progress: show on standard error what is being done.
       **options: of the analyses; ``--help`` of the command line lists them.
 
@@ -81,12 +86,14 @@ def analyze(
     place = check_folder(run.path / "report" if out is None else out)
     chosen = _choose(run.family, only)
     given = common.complete_options(options, _options(run.family))
+    others = _others(run, [beside] if isinstance(beside, str | Path) else beside)
     say: Callable[[str], None] = common.say if progress else lambda text: None
     track: Callable[..., Iterable[Any]] = common.track if progress else silent
     outside, notices = _outside(run, ood, ood_dir)
     for notice in notices:
         say(notice)
     subject = _subject(run, split, outside, ood, track, given)
+    subject = dataclasses.replace(subject, others=others)
 
     say(f"[1/{len(chosen) + 1}] Run")
     sections: dict[str, Section] = {"run": overview.section(run, subject, split)}
@@ -140,7 +147,8 @@ def _outside(
         if (Path(own.data_dir).expanduser() / ood).is_dir():
             ood_dir = own.data_dir
     where = None if ood_dir is None else str(ood_dir)
-    content = None if own.get("pad_to") is None else data.content_shape(own)
+    framed = any(own.get(name) is not None for name in ("pad_to", "crop_size"))
+    content = data.content_shape(own) if framed else None
     shape = run.dataset.image_shape
     return load_outside(ood, shape, where, content_shape=content, flag="--ood_dir")
 
@@ -163,6 +171,12 @@ def _subject(
     return dataclasses.replace(subject, examples=examples, options=options, studied=split)
 
 
+def _others(run: Run, beside: Iterable[str | Path]) -> tuple[FinishedRun, ...]:
+    """The finished runs to compare with, this one first where it is finished."""
+    own = [run.path] if results.finished(run.path) else []
+    return gather([*own, *beside])
+
+
 def _header(run: Run, subject: Subject, split: str, notices: Sequence[str]) -> dict[str, str]:
     spec = run.dataset.spec
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in run.dataset.splits.items())
@@ -180,6 +194,8 @@ def _header(run: Run, subject: Subject, split: str, notices: Sequence[str]) -> d
     if subject.outside is not None:
         number = subject.outside.num_examples
         facts["out of distribution"] = f"{subject.outside_name}, {number:,} images"
+    if len(subject.others) > 1:
+        facts["beside"] = f"{len(subject.others)} finished runs"
     if split != "test":
         facts["note"] = f"what is called test below is split {split!r}"
     if notices:
@@ -230,6 +246,13 @@ def _parser() -> common.Parser:
         help="out-of-distribution images: a data set, such as cifar100, or a folder of images",
     )
     parser.add_argument("--ood_dir", metavar="DIR", help="where the data set of --ood is")
+    parser.add_argument(
+        "--beside",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a finished run to compare with, or a folder that holds some; may be repeated",
+    )
     return parser
 
 
@@ -243,6 +266,7 @@ def _main(argv: Sequence[str] | None) -> None:
     flags: argparse.Namespace = command.flags
     # Before the weights and the data are read, which can take minutes.
     _choose(command.family, flags.only)
+    gather(flags.beside)
     check_folder(Path(flags.workdir) / "report" if flags.out is None else flags.out)
     run = command.load()
     report = analyze(
@@ -252,6 +276,7 @@ def _main(argv: Sequence[str] | None) -> None:
         flags.ood,
         ood_dir=flags.ood_dir,
         split=flags.split,
+        beside=flags.beside,
         **command.options,
     )
     print(summary(report))

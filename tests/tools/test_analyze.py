@@ -263,6 +263,24 @@ def test_bad_arguments_are_told_before_anything_runs(
     assert not SEEN and not (tmp_path / "r").exists()
 
 
+def test_runs_to_compare_with_reach_the_analyses(run, workdir, studied, tmp_path):
+    """The run itself is one of them: it is finished."""
+    branchnets.analyze(run, tmp_path / "r", ["confidence"], beside=workdir.parent, progress=False)
+    (other,) = SEEN[0].others
+    assert other.name == "tiny" and other.config["model.name"] == run.config.model.name
+    assert 0 <= other.figures["test_accuracy"] <= 1
+    history = SEEN[0].history()
+    assert history[-1]["split"] == "final_test" and history[-1]["step"] == run.step
+
+
+def test_a_folder_without_runs_to_compare_with_is_told(workdir, studied, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    words = (f"--workdir={workdir}", f"--out={tmp_path / 'r'}", f"--beside={tmp_path / 'empty'}")
+    assert run_tool(*words) == 2
+    assert "is no run directory, and none lies" in capsys.readouterr().err
+    assert not SEEN and not (tmp_path / "r").exists()
+
+
 def test_a_family_without_analyses_is_told_which_have_some(workdir, tmp_path, capsys, monkeypatch):
     assert run_tool(f"--workdir={workdir}", f"--out={tmp_path / 'r'}") == 2
     error = capsys.readouterr().err
