@@ -38,6 +38,11 @@ def alive(
     return {name: kept[name] for name in names}
 
 
+def share(modules: Mapping[str, ModuleSpec], kept: Mapping[str, np.ndarray]) -> float:
+    """The part of all branches that reach the output; ``kept`` as :func:`alive` gives it."""
+    return sum(map(len, kept.values())) / sum(spec.branches for spec in modules.values())
+
+
 def render(modules: Mapping[str, ModuleSpec], kept: Mapping[str, np.ndarray]) -> str:
     """The branches of every module as text: a square, hollow where nobody listens."""
     wide = max(map(len, modules))

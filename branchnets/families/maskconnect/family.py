@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from branchnets import counting
 from branchnets.errors import ConfigError, unknown
 from branchnets.families import base
-from branchnets.families.maskconnect import connectivity, masks
+from branchnets.families.maskconnect import ablations, connectivity, masks
 from branchnets.families.maskconnect.model import MaskConnectNet, ModuleSpec
-from branchnets.families.maskconnect.prune import prune
+from branchnets.families.maskconnect.prune import prune, prune_model
 from branchnets.families.plain.resnet import BlockSpec, ResNet
-from branchnets.families.study import Slimmed, Subject
+from branchnets.families.study import Panel, Reference, Slimmed, Subject
 from branchnets.registry import build_from_config
 
 #: What the phases of a run can do.
@@ -33,16 +34,23 @@ class MaskConnectFamily(base.Family):
     array, which then stays.  The momentum of the weights goes on.
 
     Attributes:
+      image_shape: (H, W, C), for which operations are counted.
       connectivity: one of :data:`branchnets.families.maskconnect.zoo.CONNECTIVITIES`.
       plan: (mode, epochs) of every phase.
       mask_learning_rate: of the plain SGD on the masks.
     """
 
     model: Any  # MaskConnectNet, or ResNet where connectivity is "full"
+    image_shape: tuple[int, int, int]
     connectivity: str = "learned"
     plan: tuple[tuple[str, float], ...] = (("learn", 1.0),)
     mask_learning_rate: float = 0.2
     name: ClassVar[str] = "maskconnect"
+    aliases: ClassVar[Mapping[str, str]] = ablations.ALIASES
+    sweeps: ClassVar[Mapping[str, tuple[Any, ...]]] = ablations.SWEEPS
+    sweep_figures: ClassVar[Mapping[str, str]] = ablations.FIGURES
+    panels: ClassVar[tuple[Panel, ...]] = ablations.PANELS
+    references: ClassVar[tuple[Reference, ...]] = ablations.REFERENCES
     modules: ClassVar[tuple[type, ...]] = (MaskConnectNet, ModuleSpec, ResNet, BlockSpec)
     fields: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "model": {
@@ -71,7 +79,8 @@ class MaskConnectFamily(base.Family):
         rate = config.maskconnect.mask_learning_rate
         if rate < 0:
             raise ConfigError(f"maskconnect.mask_learning_rate is {rate}; it must be >= 0")
-        return cls(model=model, connectivity=kind, plan=plan, mask_learning_rate=float(rate))
+        shape = tuple(data_spec.image_shape)
+        return cls(model, shape, connectivity=kind, plan=plan, mask_learning_rate=float(rate))
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -198,9 +207,16 @@ class MaskConnectFamily(base.Family):
         }
         if not found or self.connectivity == "real":
             return {}, ""
-        alive = connectivity.alive(self.model.modules(), found)
-        figures = {"active_branches": {name: len(kept) for name, kept in alive.items()}}
-        return figures, connectivity.render(self.model.modules(), alive)
+        modules = self.model.modules()
+        alive = connectivity.alive(modules, found)
+        pruned = counting.describe(prune_model(self.model, found, alive), self.image_shape)
+        figures = {
+            "active_branches": {name: len(kept) for name, kept in alive.items()},
+            "active_share": connectivity.share(modules, alive),
+            "parameters_after_pruning": pruned.parameters,
+            "macs_after_pruning": pruned.macs,
+        }
+        return figures, connectivity.render(modules, alive)
 
     def slim(self, subject: Subject, **request: Any) -> Slimmed:
         """The network without the branches that nobody listens to; nothing to request."""
