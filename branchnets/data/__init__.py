@@ -1,7 +1,7 @@
 """Datasets: splits on the host, batches on the device. Knows no model family."""
 
 from branchnets.data.augment import Augment
-from branchnets.data.base import Dataset, DataSpec, Split
+from branchnets.data.base import Dataset, DataSpec, Mean, Split, as_mean
 from branchnets.data.registry import DATASETS, content_shape, load, spec
 from branchnets.data.resident import EvalInput, ResidentInput
 
@@ -11,8 +11,10 @@ __all__ = [
     "DataSpec",
     "Dataset",
     "EvalInput",
+    "Mean",
     "ResidentInput",
     "Split",
+    "as_mean",
     "content_shape",
     "load",
     "spec",

@@ -25,7 +25,8 @@ class Augment:
     """Which augmentations, in which order.
 
     Attributes:
-      crop_padding: zeros put around the image before a crop of its own size; 0 = no crop.
+      crop_padding: zeros put around the image before it is cropped, to its own size or to
+        `data.crop_size`.
       flip: mirror left-right with probability 1/2.
       randaugment_layers: n of RandAugment; 0 = none.
       randaugment_magnitude: m of RandAugment, 0..10.
@@ -56,26 +57,38 @@ class Augment:
         return cls(**{name: field(cfg, name, names[name].default) for name in names})
 
 
-def normalize(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-    """(x / 255 - mean) / std by channel: [B, H, W, C] pixels 0..255 -> float32."""
+def normalize(images: jax.Array, mean: Any, std: Sequence[float]) -> jax.Array:
+    """(x / 255 - mean) / std: [B, H, W, C] pixels 0..255 -> float32.
+
+    Args:
+      images: pixels.
+      mean: [C], [H, W, C] or [B, H, W, C].
+      std: [C].
+    """
     centre, spread = (jnp.asarray(value, jnp.float32) for value in (mean, std))
     return (images.astype(jnp.float32) / 255.0 - centre) / spread
 
 
-def pad_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
-    """Surround each image with `padding` zeros and cut it back at a uniformly random place.
+def pad_crop(
+    key: jax.Array, images: jax.Array, padding: int, size: tuple[int, int] | None = None
+) -> jax.Array:
+    """Surround each image with `padding` zeros and cut a part out at a uniformly random place.
 
     Args:
       key: random key.
       images: [B, H, W, C], any dtype.
-      padding: pixels on each side; each of the (2·padding + 1)² places is equally likely.
+      padding: pixels on each side.
+      size: (h, w) of the part, by default (H, W); each of the (H + 2·padding - h + 1) ·
+        (W + 2·padding - w + 1) places is equally likely.
 
     Returns:
-      [B, H, W, C] of the same dtype.
+      [B, h, w, C] of the same dtype.
     """
-    batch, height, width, channels = images.shape
+    batch, channels = len(images), images.shape[-1]
+    height, width = images.shape[1:3] if size is None else size
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
+    places = (padded.shape[1] - height + 1, padded.shape[2] - width + 1)
+    corners = jax.random.randint(key, (batch, 2), 0, jnp.asarray(places))
 
     def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
         start = (corner[0], corner[1], 0)
@@ -90,7 +103,36 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
     return jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
 
 
-def augment(key: jax.Array, images: jax.Array, config: Augment, mean: Sequence[float]) -> jax.Array:
+def crop_flip(
+    key: jax.Array, images: jax.Array, config: Augment, size: tuple[int, int] | None = None
+) -> jax.Array:
+    """The part of :func:`augment` that moves pixels and leaves their values alone.
+
+    A per-pixel mean goes the same way as the images it is subtracted from, by the same key: what
+    the padding shows is then zero after the subtraction, which is that of the mean before the crop.
+
+    Args:
+      key: random key of this batch.
+      images: [B, H, W, C], any dtype.
+      config: what to apply.
+      size: (h, w) of the crop, by default (H, W).
+
+    Returns:
+      [B, h, w, C] of the same dtype.
+    """
+    crop_key, flip_key = (jax.random.fold_in(key, i) for i in range(2))
+    if config.crop_padding or size not in (None, images.shape[1:3]):
+        images = pad_crop(crop_key, images, config.crop_padding, size)
+    return random_flip(flip_key, images) if config.flip else images
+
+
+def augment(
+    key: jax.Array,
+    images: jax.Array,
+    config: Augment,
+    mean: Sequence[float],
+    size: tuple[int, int] | None = None,
+) -> jax.Array:
     """Apply the configured augmentations to a batch.
 
     Args:
@@ -98,16 +140,12 @@ def augment(key: jax.Array, images: jax.Array, config: Augment, mean: Sequence[f
       images: uint8 [B, H, W, C].
       config: what to apply.
       mean: the dataset's mean colour in 0..1, which fills what a warp uncovers.
+      size: (h, w) of the crop, by default (H, W).
 
     Returns:
-      uint8 [B, H, W, C].
+      uint8 [B, h, w, C].
     """
-    crop_key, flip_key, rand_key = (jax.random.fold_in(key, i) for i in range(3))
-
-    def crop_flip(images: jax.Array) -> jax.Array:
-        if config.crop_padding:
-            images = pad_crop(crop_key, images, config.crop_padding)
-        return random_flip(flip_key, images) if config.flip else images
+    rand_key = jax.random.fold_in(key, 2)
 
     def rand(images: jax.Array) -> jax.Array:
         if not config.randaugment_layers:
@@ -116,5 +154,5 @@ def augment(key: jax.Array, images: jax.Array, config: Augment, mean: Sequence[f
         return rand_augment(rand_key, images, layers, magnitude, mean)
 
     if config.order == "crop_first":
-        return rand(crop_flip(images))
-    return crop_flip(rand(images))
+        return rand(crop_flip(key, images, config, size))
+    return crop_flip(key, rand(images), config, size)

@@ -1,4 +1,4 @@
-"""What a dataset is, and the pure functions that split, shrink and reshape one.
+"""What a dataset is, and the pure functions that split one.
 
 Everything here is numpy on the host: no device, no file, no dataset by name.
 """
@@ -6,13 +6,15 @@ Everything here is numpy on the host: no device, no file, no dataset by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from branchnets.errors import DataError
+
+#: What is subtracted: a number per channel, or an image [H, W, C] (nested, as JSON has it).
+Mean = tuple[float, ...] | tuple[tuple[tuple[float, ...], ...], ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class DataSpec:
     """What a model needs to know of a dataset.
 
     Attributes:
-      image_shape: (H, W, C).
+      image_shape: (H, W, C) of what the network is given: of the crop, where there is one.
       num_classes: K.
       class_names: K names in label order.
     """
@@ -80,18 +82,23 @@ class Dataset:
       name: the registry name.
       class_names: K names in label order.
       splits: "train" and "test", and "validation" where one was held out.
-      mean, std: one number per channel, in units where a pixel runs from 0 to 1.
+      mean: one number per channel, or an image [H, W, C] of the stored images' shape (per-pixel
+        mean), in units where a pixel runs from 0 to 1.
+      std: one number per channel, in the same units.
+      crop_size: side of the square that the network is given of a stored image, at a random place
+        in training and in the middle in evaluation; None: the whole image.
 
     Raises:
-      ValueError: a label outside 0..K-1, splits whose image shapes differ, or a wrong number
-        of channel statistics.
+      ValueError: a label outside 0..K-1, splits whose image shapes differ, statistics of another
+        shape, or a crop larger than the images.
     """
 
     name: str
     class_names: tuple[str, ...]
     splits: Mapping[str, Split]
-    mean: tuple[float, ...]
+    mean: Mean
     std: tuple[float, ...]
+    crop_size: int | None = None
 
     def __post_init__(self) -> None:
         if not self.splits:
@@ -99,23 +106,56 @@ class Dataset:
         shapes = {name: split.images.shape[1:] for name, split in self.splits.items()}
         if len(set(shapes.values())) > 1:
             raise DataError(f"dataset {self.name!r}: image shapes differ by split: {shapes}")
-        channels = self.image_shape[-1]
-        if len(self.mean) != channels or len(self.std) != channels:
-            raise DataError(
-                f"dataset {self.name!r} has {channels} channels but {len(self.mean)} means "
-                f"and {len(self.std)} standard deviations"
-            )
+        self._check_crop()
+        self._check_statistics()
         for name, split in self.splits.items():
             check_labels(split.labels, self.num_classes, f"{self.name}/{name}")
+
+    def _check_crop(self) -> None:
+        height, width, _ = self.stored_shape
+        if self.crop_size is not None and not 0 < self.crop_size <= min(height, width):
+            raise DataError(
+                f"dataset {self.name!r}: a crop of {self.crop_size} pixels square does not fit "
+                f"into its {height}x{width} images"
+            )
+
+    def _check_statistics(self) -> None:
+        channels, shape = self.stored_shape[-1], np.shape(self.mean)
+        if shape[-1:] != (channels,) or len(self.std) != channels:
+            raise DataError(
+                f"dataset {self.name!r} has {channels} channels but {(*shape, 0)[-2]} means "
+                f"and {len(self.std)} standard deviations"
+            )
+        # One that is too large has been kept by a run whose images were larger before its crop.
+        fits = all(m >= i for m, i in zip(shape, self.image_shape, strict=False))
+        if len(shape) > 1 and (len(shape) != 3 or not fits):
+            raise DataError(
+                f"dataset {self.name!r}: a mean image of shape {shape} cannot be subtracted from "
+                f"images of shape {self.image_shape}"
+            )
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def stored_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images in `splits`."""
         height, width, channels = next(iter(self.splits.values())).images.shape[1:]
         return height, width, channels
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of what the network is given."""
+        height, width, channels = self.stored_shape
+        side = self.crop_size
+        return (height, width, channels) if side is None else (side, side, channels)
+
+    @property
+    def central_mean(self) -> Mean:
+        """`mean` as evaluation subtracts it: of an image, the middle that `image_shape` leaves."""
+        mean = np.asarray(self.mean, np.float64)
+        return self.mean if mean.ndim == 1 else as_mean(centre(mean, *self.image_shape[:2]))
 
     @property
     def spec(self) -> DataSpec:
@@ -129,6 +169,28 @@ class Dataset:
                 + ("; set data.validation_size to hold one out" if name == "validation" else "")
             )
         return self.splits[name]
+
+
+def as_mean(values: Any) -> Mean:
+    """[C] or [H, W, C], as an array or as nested lists, as the tuples of a Dataset.
+
+    Raises:
+      ValueError: another number of axes, or lists of different lengths.
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim == 1:
+        return tuple(array.tolist())
+    if array.ndim == 3:
+        return tuple(tuple(tuple(pixel) for pixel in row) for row in array.tolist())
+    raise DataError(f"a mean has shape [C] or [H, W, C], not {list(array.shape)}")
+
+
+def centre(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle [..., height, width, C] of images [..., H, W, C]; an odd pixel goes at the end."""
+    if images.shape[-3:-1] == (height, width):
+        return images
+    top, left = (images.shape[-3] - height) // 2, (images.shape[-2] - width) // 2
+    return images[..., top : top + height, left : left + width, :]
 
 
 def field(cfg: Any, name: str, default: Any = None) -> Any:
@@ -191,87 +253,3 @@ def hold_out(split: Split, size: int, seed: int) -> tuple[Split, Split]:
     held = balanced_indices(split.labels, size, seed)
     rest = np.setdiff1d(np.arange(len(split)), held, assume_unique=True)
     return split.take(rest), split.take(held)
-
-
-def resize(split: Split, size: int) -> Split:
-    """Resize every image to size x size pixels, bilinear (Pillow, antialiased when shrinking)."""
-    n, height, width, channels = split.images.shape
-    if (height, width) == (size, size):
-        return split
-    out = np.empty((n, size, size, channels), np.uint8)
-    for i, image in enumerate(split.images):
-        for c in range(channels):  # by channel: Pillow has no image of 2 or 5 channels
-            plane = Image.fromarray(np.ascontiguousarray(image[:, :, c]))
-            out[i, :, :, c] = np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR))
-    return Split(out, split.labels)
-
-
-def pad(split: Split, size: int) -> Split:
-    """Surround every image with zeros up to size x size; an odd pixel goes right and below."""
-    _, height, width, _ = split.images.shape
-    if height > size or width > size:
-        raise DataError(f"data.pad_to={size} is smaller than the {height}x{width} images")
-    return Split(surround(split.images, size, size), split.labels)
-
-
-def surround(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Images [n, H, W, C] with zeros around them; an odd pixel goes right and below."""
-    rows, columns = height - images.shape[1], width - images.shape[2]
-    if not rows and not columns:
-        return images
-    top, left = rows // 2, columns // 2
-    return np.pad(images, ((0, 0), (top, rows - top), (left, columns - left), (0, 0)))
-
-
-def prepare(dataset: Dataset, cfg: Any) -> Dataset:
-    """Apply the config's splitting and reshaping to a freshly read dataset.
-
-    In this order: hold out `validation_size` of the training split, keep a class-balanced
-    `train_size` of what is left (both fixed by `split_seed`), resize to `image_size`, pad to
-    `pad_to`. The test split is never drawn from or added to.
-
-    Args:
-      dataset: as read, with a "train" split if validation_size or train_size is set.
-      cfg: anything with those attributes; absent or None means "leave it".
-    """
-    splits = dict(dataset.splits)
-    seed = int(field(cfg, "split_seed", 0))
-    validation_size = int(field(cfg, "validation_size", 0))
-    train_size = field(cfg, "train_size")
-    if validation_size or train_size is not None:
-        train = dataset.split("train")
-        if validation_size:
-            if "validation" in splits:
-                raise DataError(
-                    f"dataset {dataset.name!r} has a validation split of its own; "
-                    "leave data.validation_size empty"
-                )
-            if not 0 < validation_size < len(train):
-                raise DataError(
-                    f"data.validation_size={validation_size} must lie between 0 and the "
-                    f"{len(train)} training examples of {dataset.name!r}"
-                )
-            train, splits["validation"] = hold_out(train, validation_size, seed)
-        if train_size is not None:
-            if not 0 < train_size <= len(train):
-                raise DataError(
-                    f"data.train_size={train_size} must lie between 1 and the {len(train)} "
-                    f"training examples of {dataset.name!r} (after holding out validation)"
-                )
-            train = train.take(balanced_indices(train.labels, int(train_size), seed))
-        splits["train"] = train
-    if (size := field(cfg, "image_size")) is not None:
-        splits = {name: resize(split, int(size)) for name, split in splits.items()}
-    if (size := field(cfg, "pad_to")) is not None:
-        splits = {name: pad(split, int(size)) for name, split in splits.items()}
-    return replace(dataset, splits=splits)
-
-
-def reshaped(spec: DataSpec, cfg: Any, padded: bool = True) -> DataSpec:
-    """The DataSpec after the config's `image_size` and, where `padded`, `pad_to`; no image."""
-    height, width, channels = spec.image_shape
-    if (size := field(cfg, "image_size")) is not None:
-        height = width = int(size)
-    if padded and (size := field(cfg, "pad_to")) is not None:
-        height = width = int(size)
-    return replace(spec, image_shape=(height, width, channels))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from branchnets.data.base import surround
+from branchnets.data.prepare import framed
 from branchnets.errors import DataError
 
 #: What counts as an image in a folder, by the end of its name in lower case.
@@ -93,7 +93,8 @@ def fit(
       image: from :func:`open_image`.
       image_shape: (H, W, C); C is 1, 3 or 4.
       content_shape: (h, w, C) of the image itself where zeros surround it, as ``data.pad_to`` does
-        in training; ``image_shape`` by default.
+        in training, or where only its middle is taken (``data.crop_size``); ``image_shape`` by
+        default.
 
     Returns:
       uint8 [H, W, C].
@@ -109,7 +110,7 @@ def fit(
         box = (left, top, left + across, top + down)
         image = image.resize((width, height), Image.Resampling.BILINEAR, box=box)
     array = np.array(image, np.uint8).reshape(1, height, width, channels)
-    return surround(array, image_shape[0], image_shape[1])[0]
+    return framed(array, image_shape[0], image_shape[1])[0]
 
 
 def read_image(path: str | os.PathLike[str], image_shape: Sequence[int]) -> np.ndarray:
@@ -127,7 +128,7 @@ def refit(
     """The images of an array, uint8 [n, H, W, C], made to fit another shape; see :func:`fit`."""
     content = image_shape if content_shape is None else content_shape
     if images.shape[1:] == tuple(content):
-        return surround(images, image_shape[0], image_shape[1])
+        return framed(images, image_shape[0], image_shape[1])
     if images.shape[-1] not in MODES:
         raise DataError(f"images have 1, 3 or 4 channels, not {images.shape[-1]}")
     planes = images[..., 0] if images.shape[-1] == 1 else images

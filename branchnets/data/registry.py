@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from branchnets.data import cifar, digits, fake, folder, imagenet
-from branchnets.data.base import Dataset, DataSpec, field, prepare, reshaped
+from branchnets.data.base import Dataset, DataSpec, field
+from branchnets.data.prepare import prepare, reshaped
 from branchnets.errors import unknown
 
 
@@ -43,12 +44,13 @@ def source(name: str) -> Source:
 
 
 def load(cfg: Any) -> Dataset:
-    """Read a dataset, hold out validation, take the subset, resize and pad, as `cfg` says.
+    """Read a dataset, hold out validation, take the subset and fix sizes, as `cfg` says.
 
     Args:
       cfg: the config's `data` section, or anything with such attributes: `name`, and optionally
         `data_dir`, `label`, `validation_size`, `train_size`, `split_seed`, `image_size`,
-        `pad_to`, `num_classes`, `fake_size` (absent or None = the dataset's own default).
+        `pad_to`, `crop_size`, `per_pixel_mean`, `num_classes`, `fake_size` (absent or None = the
+        dataset's own default).
 
     Returns:
       A Dataset in host memory.
@@ -76,5 +78,5 @@ def spec(dataset: Dataset | None, cfg: Any) -> DataSpec:
 
 
 def content_shape(cfg: Any) -> tuple[int, int, int]:
-    """(H, W, C) of the images of `cfg` without the zeros that `pad_to` puts around them."""
-    return reshaped(source(field(cfg, "name")).spec(cfg), cfg, padded=False).image_shape
+    """(H, W, C) of the images of `cfg` themselves, before `pad_to` or `crop_size`."""
+    return reshaped(source(field(cfg, "name")).spec(cfg), cfg, cropped=False).image_shape

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from branchnets.data.augment import Augment, augment, normalize
-from branchnets.data.base import Dataset, Split
+from branchnets.data.augment import Augment, augment, crop_flip, normalize
+from branchnets.data.base import Dataset, Split, centre
 from branchnets.errors import DataError
 
 _ORDER_PURPOSE = 0x6F7264  # sets these keys apart from other uses of the seed
@@ -55,7 +55,7 @@ class ResidentInput:
 
     Args:
       split: the training split.
-      dataset: gives mean and std.
+      dataset: gives mean, std and the size of crops.
       augment_config: an Augment, or a config's `augment` section.
       batch_size: B, of the whole mesh.
       seed: of the order.
@@ -63,7 +63,8 @@ class ResidentInput:
         replicated; None = the default device.
 
     Raises:
-      ValueError: the mesh does not divide B, or the split is smaller than B.
+      ValueError: the mesh does not divide B, the split is smaller than B, or the mean image has
+        another shape than the stored images.
     """
 
     def __init__(
@@ -88,7 +89,15 @@ class ResidentInput:
             if isinstance(augment_config, Augment)
             else Augment.from_config(augment_config)
         )
-        self._mean, self._std = dataset.mean, dataset.std
+        self._size = dataset.image_shape[:2]
+        self._mean, self._std = np.asarray(dataset.mean), dataset.std
+        # What a warp of RandAugment uncovers is filled with the mean colour.
+        self._colour = tuple(self._mean.reshape(-1, self._mean.shape[-1]).mean(axis=0).tolist())
+        if self._mean.ndim > 1 and self._mean.shape != split.images.shape[1:]:
+            raise DataError(
+                f"the mean image of {dataset.name!r} has shape {self._mean.shape}, its training "
+                f"images {split.images.shape[1:]}"
+            )
         self._mesh = mesh
         everywhere = PartitionSpec()
         self._images = _put(split.images, mesh, everywhere)
@@ -134,16 +143,20 @@ class ResidentInput:
           key: random key of this step's augmentation.
 
         Returns:
-          "image" float32 [B, H, W, C] normalised, "label" int32 [B]; the batch axis lies over
-          the mesh's "data" axis.
+          "image" float32 [B, H, W, C] normalised, of the dataset's `image_shape`, "label" int32
+          [B]; the batch axis lies over the mesh's "data" axis.
         """
         start = (step % self.steps_per_epoch) * self.batch_size
         indices = jax.lax.dynamic_slice(arrays["order"], (start,), (self.batch_size,))
         indices = self._spread(indices)
         images = self._spread(arrays["images"][indices])
-        images = augment(key, images, self._augment, self._mean)
+        mean = jnp.asarray(self._mean, jnp.float32)
+        if mean.ndim > 1:
+            mean = self._spread(jnp.broadcast_to(mean, images.shape))
+            mean = crop_flip(key, mean, self._augment, self._size)
+        images = augment(key, images, self._augment, self._colour, self._size)
         return {
-            "image": self._spread(normalize(images, self._mean, self._std)),
+            "image": self._spread(normalize(images, mean, self._std)),
             "label": self._spread(arrays["labels"][indices]),
         }
 
@@ -167,8 +180,9 @@ class EvalInput:
     batch. It can be iterated again and again.
 
     Args:
-      split: what to evaluate, at least one example.
-      dataset: gives mean and std.
+      split: what to evaluate, at least one example; images larger than the dataset's
+        `image_shape` are cut to their middle.
+      dataset: gives mean, std and the size of crops.
       batch_size: B, of the whole mesh.
       mesh: as for ResidentInput.
 
@@ -185,9 +199,11 @@ class EvalInput:
         self.batch_size = batch_size
         self.num_examples = len(split)
         self._split, self._mesh = split, mesh
+        self._size = dataset.image_shape[:2]
         spread = None if mesh is None else NamedSharding(mesh, PartitionSpec("data"))
         self._normalize = jax.jit(
-            partial(normalize, mean=dataset.mean, std=dataset.std), out_shardings=spread
+            partial(normalize, mean=np.asarray(dataset.central_mean, np.float32), std=dataset.std),
+            out_shardings=spread,
         )
 
     @property
@@ -200,7 +216,7 @@ class EvalInput:
 
     def __iter__(self) -> Iterator[dict[str, jax.Array]]:
         for start in range(0, self.num_examples, self.batch_size):
-            images = self._split.images[start : start + self.batch_size]
+            images = centre(self._split.images[start : start + self.batch_size], *self._size)
             labels = self._split.labels[start : start + self.batch_size]
             missing = self.batch_size - len(images)
             mask = np.ones(len(images), np.float32)

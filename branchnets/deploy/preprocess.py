@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from branchnets.data.base import Mean, as_mean
 from branchnets.data.images import fit, native_shape, open_image
 from branchnets.errors import DeployError
 
@@ -17,7 +18,8 @@ RESIZE = "centre-crop-bilinear"
 _RESIZE_TEXT = (
     "the largest centred part with the sides' ratio of content_shape is resized to it (bilinear, "
     "antialiased when shrinking); colour becomes grey by luma, grey becomes equal colours; zeros "
-    "around it, where image_shape is larger; then (pixel / 255 - mean) / std by channel"
+    "around it, where image_shape is larger, or its middle, where image_shape is smaller; then "
+    "(pixel / 255 - mean) / std by channel, or by pixel and channel where mean is an image"
 )
 
 
@@ -28,13 +30,14 @@ class Preprocessing:
     Attributes:
       image_shape: (H, W, C) of the network's images.
       content_shape: (H, W, C) that a file is fitted to; where it is smaller than ``image_shape``,
-        zeros surround it, as in training.
-      mean, std: by channel, in units where a pixel runs from 0 to 1.
+        zeros surround it, as in training; where it is larger, its middle is taken.
+      mean: [C] or [H, W, C], in units where a pixel runs from 0 to 1.
+      std: by channel, in the same units.
     """
 
     image_shape: tuple[int, int, int]
     content_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
+    mean: Mean
     std: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,17 +59,19 @@ class Preprocessing:
                 )
             height, width, channels = map(int, record["image_shape"])
             rows, columns, planes = map(int, record["content_shape"])
-            mean, std = tuple(map(float, record["mean"])), tuple(map(float, record["std"]))
+            mean, std = as_mean(record["mean"]), tuple(map(float, record["std"]))
         except (LookupError, TypeError, ValueError) as error:
             if isinstance(error, DeployError):
                 raise
             raise DeployError(f"classifier.json: preprocessing cannot be read: {error}") from error
         image_shape, content_shape = (height, width, channels), (rows, columns, planes)
-        inside = all(0 < c <= i for c, i in zip(content_shape, image_shape, strict=True))
-        if not inside or planes != channels or {len(mean), len(std)} != {channels} or 0 in std:
+        changes = {np.sign(c - i) for c, i in zip(content_shape, image_shape, strict=True)}
+        framed = changes <= {0, 1} or changes <= {0, -1}  # cut or surrounded, not both
+        fits = np.shape(mean) in ((channels,), image_shape) and len(std) == channels
+        if min(content_shape) < 1 or not framed or planes != channels or not fits or 0 in std:
             raise DeployError(
-                f"classifier.json: images of {content_shape}, mean {mean} and std {std} make no "
-                f"images of {image_shape} for the network"
+                f"classifier.json: images of {content_shape}, a mean of shape {np.shape(mean)} and "
+                f"std {std} make no images of {image_shape} for the network"
             )
         return cls(image_shape, content_shape, mean, std)
 

@@ -34,10 +34,14 @@ def base(family: str = "plain") -> ConfigDict:
       - `data`: `name`, `data_dir` (optional), `label` (which of a dataset's labels), `train_size`
         (optional: a fixed class-balanced subset), `validation_size` (optional: held out of the
         training split), `split_seed`, `image_size` (optional: resize to), `pad_to` (optional),
+        `crop_size` (optional: of the square that the network is given of an image, at a random
+        place in training and in the middle in evaluation), `per_pixel_mean` (optional: subtract the
+        mean image of the training split in place of its mean colour, before images are cropped),
         `channels` (optional: of image folders and the fake source), `num_classes` and `fake_size`
         (optional: of the fake source).
-      - `augment`: `crop_padding` (pixels), `flip`, `randaugment_layers`, `randaugment_magnitude`,
-        `order` ("crop_first" or "randaugment_first").
+      - `augment`: `crop_padding` (pixels around an image before it is cropped), `flip`,
+        `randaugment_layers`, `randaugment_magnitude`, `order` ("crop_first" or
+        "randaugment_first").
       - `optimizer`: `name`, `base_learning_rate` (for 256 examples: the rate used is
         base_learning_rate * batch_size / 256) or `learning_rate` (optional; the rate itself, and
         the stronger of the two), `momentum`, `nesterov`, `weight_decay`, `weight_decay_exclude`
@@ -70,6 +74,8 @@ def base(family: str = "plain") -> ConfigDict:
                 split_seed=0,
                 image_size=placeholder(int),
                 pad_to=placeholder(int),
+                crop_size=placeholder(int),
+                per_pixel_mean=placeholder(bool),
                 num_classes=placeholder(int),
                 channels=placeholder(int),
                 fake_size=placeholder(int),
@@ -210,7 +216,8 @@ def smoke(
 
     Args:
       config: A config made with `base`.
-      image_size: Side of the fake images in pixels.
+      image_size: Side in pixels of what the network is given; fake images are two pixels larger
+        where the config crops them.
       batch_size: Examples of one batch and, when gradients are accumulated, of each of its two
         parts.
       steps: Updates of the one epoch.
@@ -229,6 +236,8 @@ def smoke(
     data.num_classes, data.channels = own.num_classes, own.image_shape[-1]
     data.fake_size = steps * config.batch_size
     data.data_dir = data.train_size = data.validation_size = data.pad_to = None
+    if data.crop_size is not None:
+        data.image_size, data.crop_size = image_size + 2, image_size
     data.label = "label"
     config.schedule.warmup_epochs = min(config.schedule.warmup_epochs, 0.5)
     config.eval.batch_size = None

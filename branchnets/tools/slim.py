@@ -82,7 +82,7 @@ def _preprocessing(run: Run) -> Any:
 
     dataset = run.dataset
     shape, content = dataset.spec.image_shape, data.content_shape(run.config.data)
-    return Preprocessing(shape, content, tuple(dataset.mean), tuple(dataset.std))
+    return Preprocessing(shape, content, dataset.central_mean, tuple(dataset.std))
 
 
 def _parent(run: Run) -> dict[str, Any]:

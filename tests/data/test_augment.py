@@ -35,6 +35,21 @@ def test_pad_crop_takes_every_place_equally_often():
     assert out.dtype == np.uint8
 
 
+def test_a_smaller_crop_takes_every_place_equally_often():
+    batch = 4000
+    images = numbered(batch)
+    out = np.asarray(jax.jit(pad_crop, static_argnums=(2, 3))(jax.random.key(2), images, 0, (3, 5)))
+    assert out.shape == (batch, 3, 5, 3)
+    places = [(top, left) for top in range(4) for left in range(2)]
+    counts = [
+        (out == images[0, top : top + 3, left : left + 5]).all((1, 2, 3)).sum()
+        for top, left in places
+    ]
+    assert sum(counts) == batch
+    expected = batch / len(places)
+    assert sum((count - expected) ** 2 for count in counts) / expected < 24.4  # p = 0.001, 7 d.o.f.
+
+
 def test_flip_mirrors_half_of_the_images():
     batch = 4000
     images = numbered(batch)

@@ -46,7 +46,13 @@ def test_dataset_refuses_uneven_splits_and_statistics():
         make_dataset(train=make_split(), test=make_split(shape=(5, 4, 1)))
     with pytest.raises(ValueError, match="3 channels but 1 means"):
         make_dataset(train=make_split(shape=(4, 4, 3)))
-    dataset = make_dataset(train=make_split())
+    split = make_split()
+    for shape in ((4, 4), (3, 4, 1), (1, 4, 4, 1)):
+        with pytest.raises(ValueError, match="mean image of shape|channels but"):
+            Dataset("toy", tuple("abc"), {"train": split}, np.zeros(shape).tolist(), (0.5,))
+    with pytest.raises(ValueError, match="crop of 5 pixels square does not fit into its 4x4"):
+        Dataset("toy", tuple("abc"), {"train": split}, (0.5,), (0.5,), crop_size=5)
+    dataset = make_dataset(train=split)
     assert dataset.image_shape == (4, 4, 1) and dataset.num_classes == 3
     with pytest.raises(ValueError, match="no split 'validation'.*validation_size"):
         dataset.split("validation")
@@ -85,42 +91,6 @@ def test_hold_out_divides():
     assert both == {image.tobytes() for image in split.images}
 
 
-def test_prepare_holds_out_before_it_shrinks_and_leaves_test_alone():
-    dataset = make_dataset(train=make_split(), test=make_split((2, 2, 2)))
-    small = base.prepare(dataset, SimpleNamespace(validation_size=6, train_size=9))
-    all_left = base.prepare(dataset, SimpleNamespace(validation_size=6))
-    assert {name: len(s) for name, s in small.splits.items()} == {
-        "train": 9, "validation": 6, "test": 6,
-    }  # fmt: skip
-    np.testing.assert_array_equal(
-        small.split("validation").images, all_left.split("validation").images
-    )
-    np.testing.assert_array_equal(small.split("test").images, dataset.split("test").images)
-    held = {image.tobytes() for image in small.split("validation").images}
-    assert not held & {image.tobytes() for image in small.split("train").images}
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"validation_size": 30}, {"validation_size": -1}, {"train_size": 31}]
-)
-def test_prepare_refuses_impossible_sizes(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        base.prepare(make_dataset(train=make_split()), SimpleNamespace(**wrong))
-
-
-def test_resize_and_pad():
-    split = make_split(shape=(8, 8, 2))
-    constant = Split(np.full_like(split.images, 77), split.labels)
-    assert np.all(base.resize(constant, 16).images == 77)
-    assert base.resize(split, 8) is split
-    padded = base.pad(split, 11)
-    assert padded.images.shape == (30, 11, 11, 2)
-    np.testing.assert_array_equal(padded.images[:, 1:9, 1:9], split.images)
-    assert padded.images.sum() == split.images.sum()
-    with pytest.raises(ValueError, match="pad_to=7"):
-        base.pad(split, 7)
-
-
 def test_unknown_dataset_names_the_nearest_and_all():
     with pytest.raises(ValueError, match="'digit'. Did you mean 'digits'.*Known:.*fake"):
         data.load(SimpleNamespace(name="digit"))
@@ -129,7 +99,15 @@ def test_unknown_dataset_names_the_nearest_and_all():
 
 
 @pytest.mark.parametrize("name", ["digits", "fake"])
-@pytest.mark.parametrize("size", [{}, {"image_size": 16}, {"image_size": 12, "pad_to": 20}])
+@pytest.mark.parametrize(
+    "size",
+    [
+        {},
+        {"image_size": 16},
+        {"image_size": 12, "pad_to": 20},
+        {"image_size": 12, "crop_size": 7, "per_pixel_mean": True},
+    ],
+)
 def test_spec_without_data_equals_spec_with_it(name, size):
     cfg = SimpleNamespace(name=name, **size)
     dataset = data.load(cfg)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from branchnets.data import digits
-from branchnets.data.base import Split, resize
+from branchnets.data.base import Split
+from branchnets.data.prepare import resize
 from branchnets.data.randaugment import OPERATIONS, apply_op, rand_augment
 
 MEAN = (0.4914, 0.4822, 0.4465)

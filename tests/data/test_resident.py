@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from branchnets import data
 from branchnets.data import Augment, Dataset, EvalInput, ResidentInput, Split
+from branchnets.data.prepare import prepare
 
 
 def make_dataset(n=23, size=4):
@@ -68,6 +70,64 @@ def test_normalisation_is_x_over_255_minus_mean_over_std():
     order = np.asarray(inputs.arrays(0)["order"])
     want = (order[:, None] / 255 - np.array(dataset.mean)) / np.array(dataset.std)
     np.testing.assert_allclose(batch["image"][:, 2, 1], want, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def cropped():
+    """Twelve images of 7x6, every one different, of which the network gets 4x4."""
+    random = np.random.RandomState(0)
+    images = random.randint(0, 256, (12, 7, 6, 3)).astype(np.uint8)
+    raw = Dataset(
+        "toy", ("a", "b"), {"train": Split(images, np.arange(12) % 2)}, (0.5,) * 3, (0.2, 0.3, 0.4)
+    )
+    return prepare(raw, SimpleNamespace(crop_size=4, per_pixel_mean=True))
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_the_mean_image_is_subtracted_before_the_crop(cropped, padding):
+    inputs = resident(cropped, batch_size=12, crop_padding=padding, flip=True)
+    out = np.asarray(draw(inputs, 0)["image"])
+    assert out.shape == (12, 4, 4, 3)
+    images = cropped.split("train").images / 255
+    pixels = (images - images.mean(axis=0)) / np.array(cropped.std)
+    width = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+    places, flips = set(), set()
+    for crop, i in zip(out, np.asarray(inputs.arrays(0)["order"]), strict=True):
+        padded = np.pad(pixels, width)[i]
+        both = [(flip, padded[:, :: 1 - 2 * flip]) for flip in (0, 1)]
+        found = [
+            (top, left, flip)
+            for top in range(4 + 2 * padding)
+            for left in range(3 + 2 * padding)
+            for flip, image in both
+            if np.allclose(image[top : top + 4, left : left + 4], crop, atol=1e-5)
+        ]
+        assert len(found) == 1
+        places.add(found[0][:2])
+        flips.add(found[0][2])
+    assert len(places) > 3 and flips == {0, 1}
+
+
+def test_evaluation_takes_the_middle(cropped):
+    split = cropped.split("train")
+    (batch,) = EvalInput(split, cropped, 12)
+    images = split.images / 255
+    want = ((images - images.mean(axis=0)) / np.array(cropped.std))[:, 1:5, 1:5]
+    np.testing.assert_allclose(batch["image"], want, atol=1e-5)
+    # Images of the network's own shape are taken as they are.
+    small = Split(np.ascontiguousarray(split.images[:, 1:5, 1:5]), split.labels)
+    (again,) = EvalInput(small, cropped, 12)
+    np.testing.assert_array_equal(again["image"], batch["image"])
+
+
+def test_a_mean_image_moves_with_randaugment_too(cropped):
+    settings = {"crop_padding": 1, "randaugment_layers": 2, "randaugment_magnitude": 9.0}
+    for order in ("crop_first", "randaugment_first"):
+        inputs = resident(cropped, batch_size=12, order=order, **settings)
+        one, again = draw(inputs, 0, 1)["image"], draw(inputs, 0, 1)["image"]
+        assert one.shape == (12, 4, 4, 3) and np.isfinite(one).all()
+        np.testing.assert_array_equal(one, again)
+        assert not np.array_equal(one, draw(inputs, 0, 2)["image"])
 
 
 def test_order_is_a_function_of_seed_and_epoch():
@@ -134,6 +194,9 @@ def test_errors_say_what_to_do():
         resident(dataset, batch_size=0)
     with pytest.raises(ValueError, match="empty"):
         EvalInput(split.take(np.arange(0)), dataset, 4)
+    moved = dataclasses.replace(dataset, mean=data.as_mean(np.zeros((5, 5, 3))))
+    with pytest.raises(ValueError, match=r"mean image of 'toy' has shape \(5, 5, 3\)"):
+        resident(moved)
     with pytest.raises(ValueError, match="augment.order='flip_first'"):
         resident(dataset, order="flip_first")
     with pytest.raises(ValueError, match="magnitude=11"):
@@ -153,10 +216,11 @@ def test_batch_must_divide_over_the_mesh():
         check_batch_size(3, FourDevices(), "eval.batch_size")
 
 
-def test_eight_devices_give_the_batches_of_one_without_communication():
+@pytest.mark.parametrize("sizes", [{}, {"crop_size": 12, "per_pixel_mean": True}])
+def test_eight_devices_give_the_batches_of_one_without_communication(sizes):
     if len(jax.devices()) < 8:
         pytest.skip("needs eight devices (tests/conftest.py simulates them on CPU)")
-    dataset = data.load(SimpleNamespace(name="fake", fake_size=150, image_size=16))
+    dataset = data.load(SimpleNamespace(name="fake", fake_size=150, image_size=16, **sizes))
     mesh = Mesh(np.array(jax.devices()[:8]), ("data",))
     augment = {
         "crop_padding": 2,

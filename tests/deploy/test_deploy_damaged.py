@@ -27,7 +27,7 @@ def change(place, **entries):
         ("preprocessing/std", [0.2, 0.0, 0.2]),
         ("preprocessing/content_shape", [0, 8, 3]),
         ("preprocessing/content_shape", [8, 8, 1]),
-        ("preprocessing/content_shape", [16, 16, 3]),
+        ("preprocessing/content_shape", [16, 4, 3]),
     ],
 )
 def test_nonsense_is_refused(copy, path, value):
