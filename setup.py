@@ -82,7 +82,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["branchnets", "branchnets.*"]),
     package_data={
-        "branchnets": ["py.typed", "data/*.npz", "families/*/schemes/*.txt"],
+        "branchnets": ["py.typed", "data/*.npz", "data/*.tsv", "families/*/schemes/*.txt"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

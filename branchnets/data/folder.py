@@ -25,6 +25,7 @@ from branchnets.errors import DataError
 MAX_BYTES = 8 * 2**30
 
 _VALIDATION = ("val", "validation")
+_CHUNK = 4096  # images
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
     given the deviation of one grey level.
     """
     channels = images.shape[-1]
-    counts = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(channels)]
+    counts = np.zeros((channels, 256), np.int64)
+    for start in range(0, len(images), _CHUNK):  # bincount makes eight bytes of every pixel
+        part = images[start : start + _CHUNK]
+        counts += [np.bincount(part[..., c].ravel(), minlength=256) for c in range(channels)]
     levels = np.arange(256)
     mean, std = [], []
     for count in counts:
