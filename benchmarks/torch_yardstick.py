@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     numbers = (arguments.batch, size, arguments.classes)
     peaks = {name: measure_peak(name, *numbers) for name in usual}
     steps = {name: make_step(name, *numbers) for name in usual}
-    times = timing.in_turn(steps, arguments.rounds)
+    times = timing.in_turn(steps, arguments.rounds, clock=timing.CLOCKS[arguments.clock])
     results = {
         name: timing.result(times[name], arguments.batch, None, peaks[name]) for name in usual
     }
@@ -101,6 +101,7 @@ def main(argv: list[str] | None = None) -> None:
         "size": size,
         "rounds": arguments.rounds,
         "dtype": "float32",
+        "clock": arguments.clock,
     }
     timing.show(results, setup, arguments.json, times)
 

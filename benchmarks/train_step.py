@@ -1,6 +1,9 @@
 """Times whole training steps of registered models: forward, losses, backward and the update.
 
     python -m benchmarks.train_step resnext29_10x11d coded_resnext29_10x11d_cifar10 --batch=32
+    python -m benchmarks.train_step maskconnect29_w8_c8 maskconnect29_w8_c8:connectivity=ones
+
+After a colon stand fields of the config's model: NAME:field=value,...
 
 The step is the one that trains (engine/step.py) with the model's own family and its default loss,
 SGD with Nesterov momentum and weight decay, and the state donated; the batch is synthetic and lies
@@ -20,8 +23,8 @@ import numpy as np
 import optax
 
 from benchmarks import timing
-from branchnets import data, families, registry
-from branchnets.engine import config as configs
+from benchmarks.variants import Variant, parse
+from branchnets import families
 from branchnets.engine import mesh as meshes
 from branchnets.engine import optim
 from branchnets.engine import state as states
@@ -38,25 +41,28 @@ class Compiled:
 
 
 def compile_model(
-    name: str, image_shape: tuple[int, int, int], classes: int, batch: int, dtype: str
+    variant: Variant,
+    image_shape: tuple[int, int, int],
+    classes: int | None,
+    batch: int,
+    dtype: str,
 ) -> Compiled:
     """Builds a model's training step for the first device and compiles it.
 
     Args:
-      name: registered model.
+      variant: the model.
       image_shape: (H, W, C).
-      classes: K.
+      classes: K; None is the model's usual number.
       batch: examples of a step.
       dtype: "float32" or "bfloat16", what the network computes in.
 
     Raises:
       ValueError: an unknown model, or a class count that its family cannot train.
     """
-    config = configs.base(registry.entry(name).family)
-    config.model.name = name
+    config = variant.config()
     config.dtype, config.batch_size = dtype, batch
     config.optimizer.weight_decay = 5e-4
-    spec = data.DataSpec(image_shape, classes, tuple(map(str, range(classes))))
+    spec = variant.spec(image_shape, classes)
     family = families.create(config, spec)
     optimizer = optim.optimizer(config, optax.constant_schedule(0.01))
     optimizers = {name: family.optimizer(name, optimizer) for name in family.trainable}
@@ -69,7 +75,7 @@ def compile_model(
     random = np.random.default_rng(0)
     examples = {
         "image": random.standard_normal((batch, *image_shape), np.float32),
-        "label": random.integers(classes, size=batch, dtype=np.int32),
+        "label": random.integers(spec.num_classes, size=batch, dtype=np.int32),
     }
     key = jax.random.key_data(jax.random.key(0))
     arrays = jax.device_put({"examples": examples, "key": key}, copy)
@@ -112,19 +118,24 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments = options.parse_args(argv)
     try:
-        entries = {name: registry.entry(name) for name in arguments.models}
-        usual = {name: entry.image_shape for name, entry in entries.items()}
+        variants = {word: parse(word) for word in arguments.models}
+        usual = {word: variant.entry.image_shape for word, variant in variants.items()}
         size = timing.common_size(usual, arguments.size)
         compiled = {}
-        for name, entry in entries.items():
-            classes = arguments.classes or entry.num_classes
-            shape = (*size, entry.image_shape[2])
-            compiled[name] = compile_model(name, shape, classes, arguments.batch, arguments.dtype)
+        for name, variant in variants.items():
+            shape = (*size, variant.entry.image_shape[2])
+            compiled[name] = compile_model(
+                variant, shape, arguments.classes, arguments.batch, arguments.dtype
+            )
             timing.say(f"compiled {name} in {compiled[name].compile_s:.1f} s")
     except ValueError as error:
         options.error(str(error))
 
-    times = timing.in_turn({name: each.run for name, each in compiled.items()}, arguments.rounds)
+    times = timing.in_turn(
+        {name: each.run for name, each in compiled.items()},
+        arguments.rounds,
+        clock=timing.CLOCKS[arguments.clock],
+    )
     results = {
         name: timing.result(times[name], arguments.batch, each.compile_s, each.peak_bytes)
         for name, each in compiled.items()
@@ -136,6 +147,7 @@ def main(argv: list[str] | None = None) -> None:
         "size": "x".join(map(str, size)),
         "rounds": arguments.rounds,
         "dtype": arguments.dtype,
+        "clock": arguments.clock,
     }
     timing.show(results, setup, arguments.json, times)
 

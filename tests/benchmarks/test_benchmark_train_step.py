@@ -8,11 +8,16 @@ from branchnets import registry
 from branchnets.families.plain.resnet import ResNet, bottleneck_stages
 
 
-def test_json(monkeypatch, capsys):
+@pytest.fixture
+def tiny(monkeypatch):
+    """Registers a network of one block."""
     build = partial(ResNet, stages=bottleneck_stages((1,), 1, 4, channels=8), stem_channels=4)
     entry = registry.Entry(build, "plain", (4, 4, 1), 3)
     registry.entry("resnet50")  # loads the registered ones
     monkeypatch.setitem(registry._ENTRIES, "tiny", entry)
+
+
+def test_json(tiny, capsys):
     train_step.main(["tiny", "--batch=4", "--rounds=2", "--json"])
     document = json.loads(capsys.readouterr().out)
     assert list(document["models"]) == ["tiny"]
@@ -21,13 +26,27 @@ def test_json(monkeypatch, capsys):
     # At least the parameters and their momentum, float32.
     assert figures["peak_bytes"] > 2 * 4 * (9 * 4 + 4 * 4 + 9 * 4 * 4 + 4 * 8 + 4 * 8)
     assert figures["compile_s"] > 0
-    assert document["setup"]["size"] == "4x4"
+    assert document["setup"]["size"] == "4x4" and document["setup"]["clock"] == "wall"
+
+
+def test_variants_of_one_model_in_one_run(tiny, capsys):
+    words = ["tiny", "tiny:stem_channels=64"]
+    train_step.main([*words, "--batch=2", "--rounds=1", "--clock=processor", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert list(document["models"]) == words and document["setup"]["clock"] == "processor"
+    small, large = (document["models"][word]["peak_bytes"] for word in words)
+    assert small < large
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["resnext_digit"], "Did you mean 'resnext_digits'"),
+        (["resnext_digits:bn_momentun=0.5"], "Did you mean 'bn_momentum'"),
+        (["maskconnect_digits:fan_in=nine"], "fan_in='nine' is of another type"),
+        (["maskconnect_digits:fan_in=9"], "can read 1 to 8 others"),
+        (["maskconnect_digits:fan_in"], "needs a value"),
+        (["maskconnect_digits:fan_in=1,fan_in=2"], "given twice"),
         (["resnext_digits", "resnet50"], "--size"),
         (["coded_resnext_digits", "--classes=7"], "7 classes"),
     ],

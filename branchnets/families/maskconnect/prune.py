@@ -31,7 +31,7 @@ def frozen_connections(
     """Module name -> 0/1 [N, N before], of every module but the first.
 
     Raises:
-      ConfigError: masks that are still being learned.
+      ConfigError: masks that are still being learned, or of another shape than the network's.
     """
     stored = jax.device_get(variables.get("masks", {}))
     found: dict[str, np.ndarray] = {}
@@ -40,10 +40,19 @@ def frozen_connections(
         if before and spec.connections is not None:
             found[name] = np.asarray(fixed(spec.connections, spec.branches, before, name))
         elif before:
-            found[name] = np.asarray(stored[name])
+            found[name] = np.asarray(stored.get(name, np.zeros(())))
+            _check_shape(found[name], (spec.branches, before), name)
             _check_frozen(found[name], model.fan_in, name)
         before = spec.branches
     return found
+
+
+def _check_shape(mask: np.ndarray, shape: tuple[int, int], name: str) -> None:
+    if mask.shape != shape:
+        raise ConfigError(
+            f"the mask of {name} has shape {mask.shape}, must be {shape}: a row for each of its "
+            "branches, a column for each of the module before. Give the masks of this network."
+        )
 
 
 def _check_frozen(mask: np.ndarray, fan_in: int, name: str) -> None:
@@ -107,17 +116,32 @@ def prune_variables(
     return jax.tree_util.tree_map_with_path(gather, weights)
 
 
+def prune_network(
+    model: MaskConnectNet, variables: Mapping[str, PyTree]
+) -> tuple[MaskConnectNet, PyTree, dict[str, np.ndarray]]:
+    """(pruned module, its variables, module name -> indices of the branches that stay).
+
+    Args:
+      model: with frozen masks or fixed connections.
+      variables: of the model; the masks among them are 0 and 1, K ones a row.
+
+    Raises:
+      ConfigError: masks that are still being learned, or of another shape than the network's.
+    """
+    connections = frozen_connections(model, variables)
+    kept = connectivity.alive(model.modules(), connections)
+    weights = jax.device_get(prune_variables(model, jax.device_get(variables), kept))
+    return prune_model(model, connections, kept), weights, kept
+
+
 def prune(model: MaskConnectNet, subject: Subject) -> Slimmed:
     """The pruned network of a run whose masks are frozen, with what it saves.
 
     Raises:
-      ConfigError: masks that are still being learned.
+      ConfigError: masks that are still being learned, or of another shape than the network's.
     """
-    connections = frozen_connections(model, subject.variables)
-    kept = connectivity.alive(model.modules(), connections)
-    small = prune_model(model, connections, kept)
+    small, weights, kept = prune_network(model, subject.variables)
     full = jax.device_get(subject.variables)
-    weights = jax.device_get(prune_variables(model, full, kept))
     record = {
         "branches": {name: indices.tolist() for name, indices in kept.items()},
         **_sizes(model, small, full, weights, subject.image_shape),
