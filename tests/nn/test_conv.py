@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from branchnets.nn.conv import PLATFORMS, Conv, choose_lowering, grouped_conv, he_normal_fan_out
+from branchnets.nn.conv import Conv, choose_lowering, grouped_conv, he_normal_fan_out
+from branchnets.nn.lowering import PLATFORMS
 
 
 def reference(x, kernel, groups, stride, padding):
@@ -80,11 +81,31 @@ def test_every_lowering_is_the_same_convolution(shape, lowering):
     assert_same(x, kernel, groups, stride, padding, lowering, key)
 
 
-@pytest.mark.parametrize("groups,lowering", [(1, None), (1, "grouped"), (4, None), (4, "dot")])
+@pytest.mark.parametrize(
+    "groups,lowering",
+    [
+        (1, None),
+        (1, "grouped"),
+        (4, None),
+        (4, "dot"),
+        (4, "dot:2"),
+        (4, "dot:3"),  # the last product has the one group that is left
+        (4, "dot:4"),
+        (4, "dot:8"),
+    ],
+)
 @pytest.mark.parametrize("size,stride", [((6, 6), 1), ((7, 5), 2)])
 def test_pointwise_lowerings_agree(groups, lowering, size, stride):
     x, kernel, key = operands(size, 8, 12, groups, 1)
     assert_same(x, kernel, groups, stride, None, lowering, key)
+
+
+@pytest.mark.parametrize("lowering,products", [("dot:1", 4), ("dot:2", 2), ("dot:4", 1)])
+def test_a_pack_of_groups_is_one_product(lowering, products):
+    x, kernel, _ = operands((4, 4), 8, 12, 4, 1)
+    run = jax.jit(lambda a, b: grouped_conv(a, b, groups=4, lowering=lowering))
+    text = run.lower(x, kernel).as_text()
+    assert text.count("stablehlo.dot_general") == products and "convolution" not in text
 
 
 def test_padded_pointwise_is_not_a_dot():
@@ -176,7 +197,26 @@ def test_measured_choices_on_cpu(width, groups, stride, expected):
     shape = (8, 16, 16, width * groups)
     kernel = (3, 3, width, width * groups)
     assert choose_lowering("cpu", shape, kernel, groups, stride) == expected
-    assert choose_lowering("cpu", shape, (1, 1, *kernel[2:]), groups, stride) == "dot"
+
+
+@pytest.mark.parametrize(
+    "groups,in_group,out_group,expected",
+    [
+        (1, 64, 256, "dot"),
+        (8, 64, 4, "dot:8"),  # MaskConnect's {20,4,8}: into a branch's bottleneck, and out of it
+        (8, 4, 64, "dot:8"),
+        (8, 256, 16, "dot:8"),
+        (8, 256, 32, "dot:1"),
+        (32, 256, 4, "dot:32"),
+        (32, 8, 512, "dot:1"),
+    ],
+)
+def test_measured_choices_of_pointwise_layers_on_cpu(groups, in_group, out_group, expected):
+    x, kernel = (8, 16, 16, groups * in_group), (1, 1, in_group, groups * out_group)
+    assert choose_lowering("cpu", x, kernel, groups) == expected
+    for platform in ("tpu", "cuda"):
+        wanted = "dot" if groups == 1 else "grouped"
+        assert choose_lowering(platform, x, kernel, groups) == wanted
 
 
 @pytest.mark.tpu_compile
@@ -214,6 +254,9 @@ def test_compiling_for_a_tpu_takes_the_grouped_form():
         ({"lowering": "fast"}, "Unknown lowering 'fast'"),
         ({"lowering": "packed:0"}, "Unknown lowering"),
         ({"lowering": "packed:2,"}, "Unknown lowering"),
+        ({"lowering": "packed"}, "Unknown lowering"),
+        ({"lowering": "dot:0"}, "Unknown lowering"),
+        ({"lowering": "dot:2,1"}, "Unknown lowering"),
         ({"lowering": "dot"}, "1x1 kernels"),
     ],
 )
