@@ -204,8 +204,9 @@ def _forward(x, scale, bias, mask, groups, epsilon, relu):
 
 
 def _normalise(x32, mean, inverse, scale, bias):
-    factor = _per_channel(scale * inverse, x32.ndim)
-    return (x32 - _per_channel(mean, x32.ndim)) * factor + bias
+    factor = scale * inverse
+    shift = bias - mean * factor
+    return x32 * _per_channel(factor, x32.ndim) + _per_channel(shift, x32.ndim)
 
 
 def _backward(groups, epsilon, relu, kept, cotangents):
@@ -216,19 +217,21 @@ def _backward(groups, epsilon, relu, kept, cotangents):
     axes = tuple(range(1, x32.ndim - 1))
     if relu:
         dy = jnp.where(_normalise(x32, mean, inverse, scale, bias) > 0, dy, 0)
-    centred = x32 - _per_channel(mean, x32.ndim)
     sum_dy = dy.sum(axes)
-    sum_dy_normal = (dy * centred).sum(axes) * inverse
+    sum_dy_normal = ((dy * x32).sum(axes) - mean * sum_dy) * inverse
     per_example = math.prod(x32.shape[2:-1])
     if mask is None:
         share: Array | float = 1 / (x32.shape[1] * per_example)
     else:
         elements = jnp.maximum(mask.reshape(groups, -1).sum(1) * per_example, 1)
         share = _per_example(mask.reshape(groups, -1) / elements[:, None], groups, x32.ndim)
-    dx = dy - share * (
-        _per_channel(sum_dy, x32.ndim) + centred * _per_channel(inverse * sum_dy_normal, x32.ndim)
-    )
-    dx = dx * _per_channel(scale * inverse, x32.ndim)
+    # dx = factor * (dy - share * (sum_dy + normal * sum_dy_normal)), gathered as a line in dy and
+    # x: with x - mean instead, XLA for CPU writes that and every broadcast out in full.
+    factor = scale * inverse
+    slope = -factor * inverse * sum_dy_normal
+    offset = -factor * sum_dy - slope * mean
+    line = x32 * _per_channel(slope, x32.ndim) + _per_channel(offset, x32.ndim)
+    dx = dy * _per_channel(factor, x32.ndim) + share * line
     return (
         dx.astype(x.dtype).reshape(x.shape),
         sum_dy_normal.sum(0).astype(scale.dtype),
