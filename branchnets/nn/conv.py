@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike, DTypeLike
 
+from branchnets.nn.lowering import PLATFORMS, Form, bilinear
+
 # He et al. (2015) with fan_out = kh * kw * C_out, the initial kernels of every network here.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def choose_lowering(
@@ -38,9 +38,14 @@ def choose_lowering(
     TPU: the direct form, cheapest by the compiler's own estimate.
     GPU: the direct form, not measured yet.
     """
-    kh, kw, in_group, _ = kernel_shape
+    kh, kw, in_group, features = kernel_shape
     if (kh, kw) == (1, 1) and not padding:
-        return "dot" if groups == 1 or platform == "cpu" else "grouped"
+        if groups == 1:
+            return "dot"
+        # One product with a block-diagonal kernel reads x in one piece, as slices of its channels
+        # do not; its zeros are worth it while its narrow side is no wider than a cache line or two.
+        pack = groups if groups * min(in_group, features // groups) <= 128 else 1
+        return f"dot:{pack}" if platform == "cpu" else "grouped"
     if groups == 1 or platform != "cpu":
         return "grouped"
     # The gradient of the direct form is out of the question on CPU. A dense convolution gets
@@ -78,7 +83,7 @@ def grouped_conv(
       lowering: None picks one per platform and shape (`choose_lowering`). For tests and
         benchmarks: "grouped" (the direct form), "dense" (one convolution, block-diagonal kernel),
         "packed:P" (one such convolution per P groups), "packed:P,Q" (the same, with Q groups
-        for the kernel's gradient), "dot" (1x1 kernels only).
+        for the kernel's gradient), "dot" or "dot:P" (matrix products, 1x1 kernels only).
 
     Returns:
       [B, H', W', C_out] in x's dtype, H' = (H + 2 p - kh) // stride + 1.
@@ -95,11 +100,8 @@ def grouped_conv(
         p: lowering or choose_lowering(p, x.shape, kernel.shape, groups, stride, padding)
         for p in PLATFORMS
     }
-    if len(set(choice.values())) == 1:
-        form, kernel_form = _forms(choice["cpu"], groups, spatial)
-        if form is kernel_form:
-            return form(x, kernel)
-    return _per_platform(x, kernel, groups, spatial, tuple(choice.items()))
+    made = {name: _form(name, groups, spatial) for name in set(choice.values())}
+    return bilinear(x, kernel, {p: made[name] for p, name in choice.items()})
 
 
 class Conv(nn.Module):
@@ -139,8 +141,6 @@ class Conv(nn.Module):
 
 # (stride, (padding of H, padding of W))
 _Spatial = tuple[int, tuple[int, int]]
-_Form = Callable[[Array, Array], Array]
-_Choice = tuple[tuple[str, str], ...]
 
 
 def _check(x: Array, kernel: Array, groups: int, stride: int) -> None:
@@ -169,27 +169,27 @@ def _spatial(kernel_shape: tuple[int, ...], stride: int, padding: int | None) ->
     return stride, (padding, padding)
 
 
-def _forms(name: str, groups: int, spatial: _Spatial) -> tuple[_Form, _Form]:
-    """The form of the result and of x's gradient, and the form of the kernel's gradient."""
-    form: _Form | None = None
-    if name == "grouped":
-        form = partial(_conv, spatial=spatial, groups=groups)
-    elif name == "dense":
-        form = partial(_packed, spatial=spatial, groups=groups, pack=groups)
-    elif name == "dot":
-        form = partial(_dot, spatial=spatial, groups=groups)
-    elif match := re.fullmatch(r"packed:([1-9]\d*)(?:,([1-9]\d*))?", name):
-        form, kernel_form = (
-            partial(_packed, spatial=spatial, groups=groups, pack=int(pack or match[1]))
-            for pack in match.groups()
-        )
-        return form, kernel_form if match[2] else form
-    if form is None:
-        raise ValueError(
-            f"Unknown lowering {name!r}; known: 'grouped', 'dense', 'packed:P' or 'packed:P,Q' "
-            "(P and Q positive integers), 'dot'."
-        )
-    return form, form
+def _form(name: str, groups: int, spatial: _Spatial) -> Form:
+    match = re.fullmatch(r"(grouped|dense|dot|packed)(?::([1-9]\d*)(?:,([1-9]\d*))?)?", name)
+    kind, pack, kernel_pack = match.groups() if match else ("", None, None)
+    if kind == "grouped" and not pack:
+        return _same(partial(_conv, spatial=spatial, groups=groups))
+    if kind == "dense" and not pack:
+        return _same(partial(_packed, spatial=spatial, groups=groups, pack=groups))
+    if kind == "dot" and not kernel_pack:
+        return _same(partial(_dot, spatial=spatial, groups=groups, pack=int(pack or 1)))
+    if kind == "packed" and pack:
+        packed = partial(_packed, spatial=spatial, groups=groups)
+        result = partial(packed, pack=int(pack))
+        return Form(result, partial(packed, pack=int(kernel_pack)) if kernel_pack else result)
+    raise ValueError(
+        f"Unknown lowering {name!r}; known: 'grouped', 'dense', 'packed:P' or 'packed:P,Q', 'dot' "
+        "or 'dot:P' (P and Q positive integers)."
+    )
+
+
+def _same(form: Callable[[Array, Array], Array]) -> Form:
+    return Form(form, form)
 
 
 def _conv(x: Array, kernel: Array, *, spatial: _Spatial, groups: int) -> Array:
@@ -206,13 +206,19 @@ def _conv(x: Array, kernel: Array, *, spatial: _Spatial, groups: int) -> Array:
 
 def _packed(x: Array, kernel: Array, *, spatial: _Spatial, groups: int, pack: int) -> Array:
     """One dense convolution per `pack` groups, its kernel block-diagonal."""
+    return _in_packs(partial(_conv, spatial=spatial, groups=1), x, kernel, groups, pack)
+
+
+def _in_packs(
+    form: Callable[[Array, Array], Array], x: Array, kernel: Array, groups: int, pack: int
+) -> Array:
     in_group, out_group = kernel.shape[2], kernel.shape[3] // groups
     outputs = []
     for first in range(0, groups, pack):
         last = min(first + pack, groups)
         part = x[..., first * in_group : last * in_group]
         block = _block_diagonal(kernel[..., first * out_group : last * out_group], last - first)
-        outputs.append(_conv(part, block, spatial=spatial, groups=1))
+        outputs.append(form(part, block))
     return outputs[0] if len(outputs) == 1 else jnp.concatenate(outputs, axis=-1)
 
 
@@ -226,7 +232,8 @@ def _block_diagonal(kernel: Array, groups: int) -> Array:
     return jnp.where(eye, blocks, 0).reshape(kh, kw, groups * i, o)
 
 
-def _dot(x: Array, kernel: Array, *, spatial: _Spatial, groups: int) -> Array:
+def _dot(x: Array, kernel: Array, *, spatial: _Spatial, groups: int, pack: int) -> Array:
+    """One matrix product per `pack` groups, its kernel block-diagonal."""
     stride, padding = spatial
     if kernel.shape[:2] != (1, 1) or padding != (0, 0):
         raise ValueError(
@@ -236,53 +243,7 @@ def _dot(x: Array, kernel: Array, *, spatial: _Spatial, groups: int) -> Array:
     if stride > 1:
         x = x[:, ::stride, ::stride]
     b, h, w, c = x.shape
-    if groups == 1:
-        # A matrix product of exactly two axes each: XLA for CPU transposes the operands of a
-        # contraction over several axes, which costs as much as the kernel's gradient itself.
-        return (x.reshape(b * h * w, c) @ kernel[0, 0]).reshape(b, h, w, -1)
-    y = jnp.einsum(
-        "bhwgi,igo->bhwgo",
-        x.reshape(b, h, w, groups, c // groups),
-        kernel.reshape(c // groups, groups, -1),
-    )
+    # Products of exactly two axes each: XLA for CPU transposes the operands of a contraction over
+    # several axes, or with a batch axis in the middle, which costs more than the product itself.
+    y = _in_packs(lambda x, k: x @ k[0, 0], x.reshape(b * h * w, c), kernel, groups, pack)
     return y.reshape(b, h, w, -1)
-
-
-# A custom gradient: a differentiated conditional would keep what every one of its branches needs.
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _per_platform(
-    x: Array, kernel: Array, groups: int, spatial: _Spatial, choice: _Choice
-) -> Array:
-    return _select(choice, lambda name: _forms(name, groups, spatial)[0], x, kernel)
-
-
-def _per_platform_forward(
-    x: Array, kernel: Array, groups: int, spatial: _Spatial, choice: _Choice
-) -> tuple[Array, tuple[Array, Array]]:
-    return _per_platform(x, kernel, groups, spatial, choice), (x, kernel)
-
-
-def _per_platform_backward(
-    groups: int, spatial: _Spatial, choice: _Choice, kept: tuple[Array, Array], dy: Array
-) -> tuple[Array, Array]:
-    def gradient(name: str) -> Callable[..., tuple[Array, Array]]:
-        form, kernel_form = _forms(name, groups, spatial)
-        # The forms are bilinear, so that neither gradient needs a forward result: what `vjp`
-        # computes of it is dropped as dead code.
-        return lambda x, kernel, dy: (
-            *jax.vjp(lambda a: form(a, kernel), x)[1](dy),
-            *jax.vjp(lambda b: kernel_form(x, b), kernel)[1](dy),
-        )
-
-    return _select(choice, gradient, *kept, dy)
-
-
-_per_platform.defvjp(_per_platform_forward, _per_platform_backward)
-
-
-def _select(choice: _Choice, make: Callable[[str], Callable], *operands: Array):
-    # One branch per distinct form, so that equal ones are traced once; others run the default.
-    named = dict(choice)
-    default = named.pop("tpu")
-    branches = {p: make(name) for p, name in named.items() if name != default}
-    return lax.platform_dependent(*operands, default=make(default), **branches)
