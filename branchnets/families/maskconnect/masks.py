@@ -10,6 +10,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from branchnets.nn.lowering import PLATFORMS, Form, bilinear
+
 #: Under the logarithm of a mask.  An entry that was clipped to zero is drawn only where a row has
 #: fewer than K others: Gumbel noise in float32 spans some 20, the logarithm of this is -69.
 FLOOR = 1e-30
@@ -81,6 +83,23 @@ def mix(streams: jax.Array, mask: jax.Array) -> jax.Array:
     Returns:
       [B, H, W, J, channels] in the type of ``streams``, summed in float32.
     """
-    weights = mask.astype(streams.dtype)
-    mixed = jnp.einsum("bhwkc,jk->bhwjc", streams, weights, preferred_element_type=jnp.float32)
+    return bilinear(streams, mask.astype(streams.dtype), _MIXING)
+
+
+def _contract(streams: jax.Array, mask: jax.Array) -> jax.Array:
+    mixed = jnp.einsum("bhwkc,jk->bhwjc", streams, mask, preferred_element_type=jnp.float32)
     return mixed.astype(streams.dtype)
+
+
+def _contract_by_pixel(streams: jax.Array, mask: jax.Array) -> jax.Array:
+    """A small matrix product a pixel: XLA for CPU would transpose the streams for a large one,
+    three times in a training step, each as expensive as the mixing."""
+    *pixels, branches, channels = streams.shape
+    flat = streams.reshape(-1, branches, channels)
+    each = jnp.broadcast_to(mask, (flat.shape[0], *mask.shape))
+    mixed = jnp.matmul(each, flat, preferred_element_type=jnp.float32)
+    return mixed.astype(streams.dtype).reshape(*pixels, len(mask), channels)
+
+
+_DIRECT, _BY_PIXEL = Form(_contract, _contract), Form(_contract_by_pixel, _contract_by_pixel)
+_MIXING = {p: _BY_PIXEL if p == "cpu" else _DIRECT for p in PLATFORMS}

@@ -160,7 +160,8 @@ class MaskConnectNet(nn.Module):
       stages: one tuple of :class:`ModuleSpec` a stage.
       num_classes: K of the data.
       fan_in: K, the inputs of every branch.
-      aggregate: ``"sum"`` (Eq. 2) or ``"mean"``, which divides by the number of inputs.
+      aggregate: ``"sum"`` (Eq. 2) or ``"mean"``, which divides by the number of inputs, at the
+        head too.
       mask_init: ``"uniform"``, ``"random"`` (K random ones a row; for fixed random connectivity)
         or ``"ones"`` (every branch reads all; with ``fan_in`` = N).
       stem, stem_channels, head_bias, bn_group_size, bn_momentum, dtype: as in
@@ -218,7 +219,7 @@ class MaskConnectNet(nn.Module):
                 f"block{b}": self._weights(chosen, f"{name}/block{b}") for b in range(len(stage))
             }
             x = MaskedStage(stage, *common, name=name)(x, inside, train=train, mask=mask)
-        x = jnp.sum(x, axis=3, dtype=jnp.float32)
+        x = (jnp.sum if self.aggregate == "sum" else jnp.mean)(x, axis=3, dtype=jnp.float32)
         logits = Head(self.num_classes, self.head_bias, name="head")(x)
         return MaskConnectOutput(logits, chosen)
 
