@@ -123,4 +123,4 @@ for _name, _depths, _branches in (
         1000,
         Builder(_depths, _branches, 4, 256, _branches // 2, "imagenet", 64),
     )
-_register("maskconnect_digits", (16, 16, 1), 10, Builder((2, 2, 2), 8, 2, 32))
+_register("maskconnect_digits", (8, 8, 1), 10, Builder((2, 2, 2), 8, 2, 16, stem_channels=16))

@@ -1,0 +1,47 @@
+"""A narrow MaskConnect {20,8,8} on 10,000 images of CIFAR-10: a study for two CPU cores.
+
+    python -m branchnets.main --config=configs/maskconnect_cifar10_10k.py --workdir=runs/mask_10k
+
+Not in the paper.  A fixed class-balanced subset of the training split and the whole test split; the
+stem pools, so that streams are 16x16 and have 16, 32 and 64 channels.  Compare only what this file
+gives: `:connectivity=learned|real|random|ones|full`, `:k=4`, `:aggregate=mean|sum`.
+"""
+
+from branchnets.engine import config as configs
+
+
+def get_config(arg=None):
+    args = configs.parse_arg(
+        arg, smoke=False, seed=0, connectivity="learned", k=4, aggregate="mean"
+    )
+    config = configs.base("maskconnect")
+    config.seed = args.seed
+    config.model.name = "maskconnect20_w4_c8_miniimagenet"
+    config.model.width = 8
+    config.model.channels = 16
+    config.model.connectivity = args.connectivity
+    config.model.fan_in = args.k
+    config.model.aggregate = args.aggregate
+
+    config.data.name = "cifar10"
+    config.data.train_size = 10_000
+    config.augment.crop_padding = 4
+    config.augment.flip = True
+
+    config.batch_size = 64
+    config.bn_group_size = 16
+    config.epochs = 16
+    config.maskconnect.phases = (("learn", 6.0), ("tune", 10.0))
+    config.maskconnect.mask_learning_rate = 0.2
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.nesterov = False
+    config.optimizer.weight_decay = 5e-4
+    config.schedule.name = "step"
+    config.schedule.milestones = (11.0, 14.0)
+    config.schedule.factor = 0.1
+    config.eval.every_epochs = 4
+    config.checkpoint.every_epochs = 1
+    if args.smoke:
+        configs.smoke(config, model=dict(depths=(1, 1, 1), branches=4, fan_in=min(args.k, 4)))
+        config.maskconnect.phases = (("learn", 0.5), ("tune", 0.5))
+    return config
