@@ -30,16 +30,17 @@ def get_config(arg=None):
 
     config.batch_size = 64
     config.bn_group_size = 16
-    config.epochs = 16
-    config.maskconnect.phases = (("learn", 6.0), ("tune", 10.0))
-    config.maskconnect.mask_learning_rate = 0.2
+    config.epochs = 12
+    config.maskconnect.phases = (("learn", 5.0), ("tune", 7.0))
+    config.maskconnect.mask_learning_rate = 2.0
     config.optimizer.learning_rate = 0.1
     config.optimizer.nesterov = False
     config.optimizer.weight_decay = 5e-4
+    config.optimizer.grad_clip = 1.0
     config.schedule.name = "step"
-    config.schedule.milestones = (11.0, 14.0)
+    config.schedule.milestones = (9.0, 11.0)
     config.schedule.factor = 0.1
-    config.eval.every_epochs = 4
+    config.eval.every_epochs = 3
     config.checkpoint.every_epochs = 1
     if args.smoke:
         configs.smoke(config, model=dict(depths=(1, 1, 1), branches=4, fan_in=min(args.k, 4)))
