@@ -18,7 +18,7 @@ from branchnets.families.maskconnect import ablations, connectivity, masks
 from branchnets.families.maskconnect.model import MaskConnectNet, ModuleSpec
 from branchnets.families.maskconnect.prune import prune, prune_model
 from branchnets.families.plain.resnet import BlockSpec, ResNet
-from branchnets.families.study import Panel, Reference, Slimmed, Subject
+from branchnets.families.study import Analysis, Panel, Reference, Slimmed, Subject
 from branchnets.registry import build_from_config
 
 #: What the phases of a run can do.
@@ -217,6 +217,11 @@ class MaskConnectFamily(base.Family):
             "macs_after_pruning": pruned.macs,
         }
         return figures, connectivity.render(modules, alive)
+
+    def analyses(self) -> Mapping[str, Analysis]:
+        from branchnets.families.maskconnect import analysis  # only when asked for
+
+        return analysis.analyses(self)
 
     def slim(self, subject: Subject, **request: Any) -> Slimmed:
         """The network without the branches that nobody listens to; nothing to request."""
