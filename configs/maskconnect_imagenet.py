@@ -1,0 +1,61 @@
+"""MaskConnect on ImageNet at 224x224, the paper's recipe (appendix E.2).
+
+    python -m branchnets.main --config=configs/maskconnect_imagenet.py --workdir=runs/mask_imagenet
+
+This version cannot read ImageNet yet: it has no streamed input and no random resized crop.  The
+network can be described and timed, and `:smoke` runs the recipe on made-up images.
+
+Paper (Table 2, top-1 / top-5; learned K = C/2 against ResNeXt): {50,4,32}, the default here, 79.1 /
+94.1 against 77.8 / 93.3 %; {101,4,32} (`:model=maskconnect101_w4_c32`) 79.5 / 94.5 against 78.8 /
+94.1; {101,4,64} (`:model=maskconnect101_w4_c64`) 79.8 / 94.8 against 79.6 / 94.7.
+`:connectivity=learned|random|full|real|ones` and `:k=16` choose the inputs (`full` is the true
+ResNeXt); K is C/2 unless `:k=` says otherwise.  Expected time: not measured.
+
+Differs: `:aggregate=mean` is the default.  The sum of Eq. 2 multiplies the identity path by K in
+every module of a stage but the first: by 16^22 = 3e26 over the 22 such modules of stage c4 of
+{101,4,32}, whose square, which the batch norms that follow compute, is beyond float32 (and
+bfloat16, which has the same range).
+"""
+
+from branchnets.engine import config as configs
+
+
+def get_config(arg=None):
+    args = configs.parse_arg(
+        arg,
+        smoke=False,
+        seed=0,
+        model="maskconnect50_w4_c32",
+        connectivity="learned",
+        k=None,
+        aggregate="mean",
+    )
+    config = configs.base("maskconnect")
+    config.seed = args.seed
+    config.model.name = args.model
+    config.model.connectivity = args.connectivity
+    config.model.fan_in = args.k
+    config.model.aggregate = args.aggregate
+
+    config.data.name = "imagenet2012"
+    config.augment.flip = True
+
+    config.dtype = "bfloat16"
+    config.batch_size = 256
+    config.bn_group_size = 32  # the paper's statistics were those of one of eight GPUs
+    config.epochs = 120
+    config.maskconnect.phases = (("learn", 30.0), ("tune", 30.0), ("tune", 30.0), ("tune", 30.0))
+    config.maskconnect.mask_learning_rate = 0.2
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.nesterov = False
+    config.optimizer.weight_decay = 1e-4
+    config.schedule.name = "step"
+    config.schedule.milestones = (60.0, 90.0)  # phases 3 and 4
+    config.schedule.factor = 0.1
+    config.eval.every_epochs = 1
+    config.checkpoint.every_epochs = 1
+    if args.smoke:
+        small = dict(depths=(1, 1, 1, 1), branches=4, channels=32, fan_in=min(args.k or 2, 4))
+        configs.smoke(config, model=small)
+        config.maskconnect.phases = (("learn", 0.5), ("tune", 0.5))
+    return config
