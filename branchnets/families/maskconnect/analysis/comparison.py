@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,10 @@ def _text(groups: Sequence[Group]) -> str:
 
 def _pairs(groups: Sequence[Group]) -> tuple[list[Group], list[Group]]:
     """Every group with the full connectivity of the same network, data and length."""
-    full = {_place(one): one for one in groups if one.connectivity == "full"}
+    full: dict[str, Group] = {}
+    for one in groups:
+        if one.connectivity == "full":
+            full.setdefault(_place(one), one)
     pairs = [
         (one, full[_place(one)])
         for one in groups
@@ -62,8 +66,15 @@ def _pairs(groups: Sequence[Group]) -> tuple[list[Group], list[Group]]:
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
-def _place(one: Group) -> tuple[Any, ...]:
-    return one.model, one.architecture, one.dataset, one.config.get("epochs")
+def _place(one: Group) -> str:
+    """What two runs must share so that their accuracies say something about connectivity."""
+    varied = ("model.connectivity", "model.fan_in", "model.aggregate", "data.data_dir")
+    kept = {
+        path: value
+        for path, value in one.config.items()
+        if path.startswith(("model.", "data.", "epochs")) and path not in varied
+    }
+    return json.dumps(kept, sort_keys=True)
 
 
 def _against_full(one: Group, full: Group) -> str:
