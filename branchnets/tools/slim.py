@@ -57,7 +57,7 @@ def slim(
         check_folder(out)
     if isinstance(run, str | os.PathLike):
         run = load_run(Path(run))
-    if run.family.slim_options:
+    if type(run.family).slim is not Family.slim:  # which says itself that there is nothing
         request = common.complete_options(request, run.family.slim_options)
     slimmed = run.family.slim(run.subject(track=track), **request)
     if out is not None:

@@ -89,7 +89,14 @@ def test_the_state_has_one_structure_and_momentum_goes_on(phased, whole):
     )
 
 
-@pytest.mark.parametrize("step", [3, 4, 6], ids=["learn", "boundary", "tune"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(3, id="learn", marks=pytest.mark.slow),
+        pytest.param(4, id="boundary"),
+        pytest.param(6, id="tune"),
+    ],
+)
 def test_a_run_stopped_inside_a_phase_ends_where_an_uninterrupted_one_ends(
     phased, whole, step, tmp_path, monkeypatch, capsys
 ):
@@ -131,7 +138,7 @@ def trained(config, devices, phase=0, count=2):
     return jax.device_get(state)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_eight_devices_learn_the_masks_that_one_learns(phased, accumulate):
     fields = {"optimizer.accumulate_steps": accumulate, "bn_group_size": 2 // accumulate}
     one = trained(phased(**fields), ONE)

@@ -7,6 +7,7 @@ import pytest
 
 import branchnets
 from branchnets.counting import count_parameters, describe
+from branchnets.errors import ConfigError
 from branchnets.families.maskconnect.model import MaskConnectNet, fixed
 from branchnets.families.plain.resnet import ResNet
 
@@ -174,8 +175,10 @@ def test_wrong_names_are_refused(small):
     model, variables = small
     with pytest.raises(ValueError, match="Did you mean 'learned'"):
         create(connectivity="learn")
+    with pytest.raises(ConfigError, match="unknown aggregate 'max'. Known: mean, sum"):
+        create(aggregate="max")
     with pytest.raises(ValueError, match="unknown aggregate 'max'; use sum, mean"):
-        create(aggregate="max").apply(variables, IMAGES)
+        model.clone(aggregate="max").apply(variables, IMAGES)
     with pytest.raises(ValueError, match="unknown connect 'best'"):
         model.apply(variables, IMAGES, connect="best")
 

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from branchnets.errors import ConfigError, unknown
-from branchnets.families.maskconnect.model import MaskConnectNet, ModuleSpec
+from branchnets.families.maskconnect.model import AGGREGATES, MaskConnectNet, ModuleSpec
 from branchnets.families.plain.resnet import ResNet, bottleneck_stages
 from branchnets.registry import Entry, register
 
@@ -54,7 +54,7 @@ class Builder:
           **overrides: any attribute of this builder, or fields of the module.
 
         Raises:
-          ValueError: an unknown connectivity, or a fan-in that is not 1 to C.
+          ValueError: an unknown connectivity or aggregate, or a fan-in that is not 1 to C.
         """
         if connectivity not in CONNECTIVITIES:
             raise unknown("connectivity", connectivity, CONNECTIVITIES)
@@ -68,6 +68,8 @@ class Builder:
             raise ConfigError(
                 f"fan_in is {self.fan_in}; a branch can read 1 to {self.branches} others"
             )
+        if fields.get("aggregate", "sum") not in AGGREGATES:
+            raise unknown("aggregate", fields["aggregate"], AGGREGATES)
         blocks = bottleneck_stages(self.depths, self.branches, self.width, self.channels)
         common = {"stem": self.stem, "stem_channels": self.stem_channels, **fields}
         if connectivity == "full":
