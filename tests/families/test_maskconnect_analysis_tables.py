@@ -7,6 +7,7 @@ import maskconnect_subject as made
 import pytest
 
 from branchnets import list_models
+from branchnets.data.registry import DATASETS
 from branchnets.families.maskconnect import MaskConnectFamily, ablations, paper
 from branchnets.families.maskconnect.analysis import comparison
 from branchnets.families.maskconnect.analysis.groups import Spread, group
@@ -81,7 +82,7 @@ def test_only_whole_networks_and_data_count(runs):
     for changed in (
         dict(data__train_size=10), dict(model__depths=(1, 1, 1)), dict(model__width=4),
         dict(data__name="cifar10"), dict(model__name="maskconnect29_w64_c8"),
-        dict(data__image_size=16),
+        dict(data__image_size=16), dict(data__label="coarse"),
     ):  # fmt: skip
         (one,) = group([made.finished(0.9, **{**FULL, **changed})])
         assert not comparison.fills(one, row, "cifar100")
@@ -151,6 +152,7 @@ def test_the_papers_numbers():
         list_models("maskconnect*")
     )
     assert [len(table.rows) for table in paper.TABLES] == [8, 6, 8, 6]
+    assert {table.dataset for table in paper.TABLES} <= set(DATASETS)
     for table in paper.TABLES:
         for row in table.rows:
             assert row.top1.mean is None or row.top1.mean < row.top1.best

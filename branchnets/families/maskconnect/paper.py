@@ -104,7 +104,7 @@ TABLE_3 = Printed(
 )  # fmt: skip
 
 TABLE_4 = Printed(
-    "table4_miniimagenet", "Table 4: Mini-ImageNet", "miniimagenet", 4,
+    "table4_miniimagenet", "Table 4: Mini-ImageNet", "mini_imagenet", 4,
     (
         Row("maskconnect20_w4_c8_miniimagenet", "full", 8, Accuracy(62.12, 61.86, 0.15)),
         Row("maskconnect20_w4_c8_miniimagenet", "learned", 4, Accuracy(66.09, 65.94, 0.16)),

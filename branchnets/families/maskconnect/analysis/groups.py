@@ -110,7 +110,8 @@ class Group:
         """Whether it is a registered network, trained on all of a data set as it is."""
         changed = [f"model.{name}" for name in SIZES]
         changed += ["data.train_size", "data.image_size", "data.pad_to", "data.channels"]
-        return all(self.config.get(path) is None for path in changed)
+        own_labels = self.config.get("data.label") != "coarse"
+        return own_labels and all(self.config.get(path) is None for path in changed)
 
     def figures(self, name: str) -> list[float]:
         """A figure of every run that has it."""
