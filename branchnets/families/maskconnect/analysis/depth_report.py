@@ -44,10 +44,10 @@ def section(family: MaskConnectFamily, subject: Subject) -> Section | None:
         (_figure(family, subject, found, parts, random, beside),),
         (_table(parts, found),),
         {
-            "active_branches": {name: len(kept) for name, kept in found.kept.items()},
             "active_share": found.active / found.branches,
-            **totals,
             **({} if random is None else {"active_share_at_random": _share(random, found)}),
+            **totals,
+            "active_branches": {name: len(kept) for name, kept in found.kept.items()},
         },
     )
 
