@@ -185,6 +185,13 @@ def test_chance_is_that_of_random_inputs():
     assert (depth.chance({"a": 3, "b": 3}, 3, 5, seed=1) == 3).all()
 
 
+def test_what_is_learned_is_compared_with_chance(family):
+    assert "by chance too" in depth_report.section(family, made.make_subject(family)).text
+    lonely = {name: made.one_hot((0, 0, 0, 0)) for name in made.READS}
+    text = depth_report.section(family, made.make_subject(family, lonely)).text
+    assert "of these networks leave as few as were learned" in text
+
+
 def test_runs_beside_are_lines_of_the_figure(family):
     figures = {f"active_branches/{name}": n for name, n in zip(made.NAMES, (1, 2, 4), strict=True)}
     small = dict(model__name="maskconnect_digits", data__name="digits", model__branches=4,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DRAWS = 1000
 
 _MARKERS = "osD^vPX"
+_COLOURS = tuple(colour for colour in style.PALETTE if colour != style.GREEN)  # of the bars
 
 
 def section(family: MaskConnectFamily, subject: Subject) -> Section | None:
@@ -106,12 +107,12 @@ def _text(
 def _against_chance(family: MaskConnectFamily, found: Wiring, total: np.ndarray) -> str:
     if family.connectivity != "learned":
         return ""
-    fewer, more = (total <= found.active).mean(), (total >= found.active).mean()
-    if min(fewer, more) > 0.025:
+    fewer, more = int((total <= found.active).sum()), int((total >= found.active).sum())
+    if min(fewer, more) > 0.025 * len(total):
         return "So many are left by chance too: their number alone does not show what was learned."
-    which, share = ("fewer", fewer) if fewer < more else ("more", more)
+    word, count = ("few", fewer) if fewer < more else ("many", more)
     return (
-        f"What was learned leaves {which}; {share:.1%} of the drawn networks leave as {which[:4]}."
+        f"{count or 'None'} of these networks leave{'s' * (count <= 1)} as {word} as were learned."
     )
 
 
@@ -158,7 +159,7 @@ def _counts(axes: Axes, x: np.ndarray, found: Wiring, random: np.ndarray | None)
     whole = [spec.branches for spec in found.modules.values()]
     active = [len(kept) for kept in found.kept.values()]
     axes.bar(x, whole, 0.7, color="white", edgecolor="#8a8a8a", linewidth=0.8, label="all")
-    axes.bar(x, active, 0.7, color=style.GREEN, alpha=0.85, label="this run")
+    axes.bar(x, active, 0.7, color=style.GREEN, alpha=0.5, label="this run")
     if random is not None:
         mean, std = random.mean(0), random.std(0, ddof=1)
         axes.errorbar(
@@ -174,7 +175,7 @@ def _line(axes: Axes, x: np.ndarray, one: groups.Group, number: int, count: int)
         x + shift,
         [v.mean() for v in values],
         [v.std(ddof=1) for v in values] if runs > 1 else None,
-        color=style.PALETTE[number % len(style.PALETTE)],
+        color=_COLOURS[number % len(_COLOURS)],
         marker=_MARKERS[number % len(_MARKERS)],
         markersize=5,
         linewidth=1.0,
