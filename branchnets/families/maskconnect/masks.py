@@ -95,9 +95,10 @@ def _contract_by_pixel(streams: jax.Array, mask: jax.Array) -> jax.Array:
     """A small matrix product a pixel: XLA for CPU would transpose the streams for a large one,
     three times in a training step, each as expensive as the mixing."""
     *pixels, branches, channels = streams.shape
-    flat = streams.reshape(-1, branches, channels)
-    each = jnp.broadcast_to(mask, (flat.shape[0], *mask.shape))
-    mixed = jnp.matmul(each, flat, preferred_element_type=jnp.float32)
+    # In float32 throughout: a mask's gradient is a sum over all pixels.
+    flat = streams.reshape(-1, branches, channels).astype(jnp.float32)
+    each = jnp.broadcast_to(mask.astype(jnp.float32), (flat.shape[0], *mask.shape))
+    mixed = jnp.matmul(each, flat)
     return mixed.astype(streams.dtype).reshape(*pixels, len(mask), channels)
 
 
