@@ -84,3 +84,68 @@ def test_mixing_is_the_sum_over_the_inputs():
     np.testing.assert_allclose(mixed[..., 0, :], streams[..., 0, :] + streams[..., 3, :], rtol=1e-6)
     np.testing.assert_allclose(mixed[..., 1, :], streams[..., 1, :], rtol=1e-6)
     np.testing.assert_allclose(mixed[..., 2, :], streams.sum(3), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("readers", [1, 3, 4])
+def test_mixing_and_its_gradients_are_those_of_the_contraction(readers, dtype):
+    """The form for CPU, and the one for other platforms, against exact arithmetic."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    streams = jax.random.normal(keys[0], (2, 3, 5, 4, 6), dtype)
+    mask = jax.random.uniform(keys[1], (readers, 4)).astype(dtype).astype(jnp.float32)
+    cotangent = jax.random.normal(keys[2], (2, 3, 5, readers, 6), dtype)
+
+    def exact(streams, mask):
+        return jnp.einsum("bhwkc,jk->bhwjc", streams, mask, precision="highest")
+
+    @jax.jit
+    def both(streams, mask, cotangent):
+        mixed, vjp = jax.vjp(masks.mix, streams, mask)
+        return mixed, *vjp(cotangent)
+
+    mixed, vjp = jax.vjp(exact, streams.astype(jnp.float32), mask)
+    wanted = (mixed, *vjp(cotangent.astype(jnp.float32)))
+    found = both(streams, mask, cotangent)
+    assert [x.dtype for x in found] == [dtype, dtype, jnp.float32]
+    tolerance = 1e-5 if dtype == jnp.float32 else 2**-8  # rounded once, at the end
+    for got, want in zip(found, wanted, strict=True):
+        scale = float(jnp.abs(want).max())
+        np.testing.assert_allclose(got.astype(np.float32), want, rtol=tolerance, atol=1e-5 * scale)
+
+
+def test_mixing_takes_the_form_of_the_target():
+    streams, mask = jnp.ones((2, 3, 3, 4, 5)), jnp.ones((4, 4))
+    traced = jax.jit(masks.mix).trace(streams, mask)
+    texts = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "tpu")}
+    batched = {p: "batching_dims = [0] x [0]" in text for p, text in texts.items()}
+    assert batched == {"cpu": True, "tpu": False}
+    assert all(text.count("stablehlo.dot_general") == 1 for text in texts.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_of_any_kind_draw_their_fan_in_under_jit(seed):
+    """Empty rows, rows with fewer entries than K, tiny and huge ones; not normalised either."""
+    random = np.random.default_rng(seed)
+    sample = jax.jit(masks.sample, static_argnums=2)
+    top = jax.jit(masks.top, static_argnums=1)
+    for fan_in in (1, 3, 6):
+        raw = np.exp(random.uniform(-80, 3, (64, 6))) * (random.uniform(size=(64, 6)) < 0.5)
+        raw[0], raw[1] = 0, [1e-38, 0, 0, 0, 0, 0]
+        for mask in (raw, np.asarray(masks.project(jnp.asarray(raw, jnp.float32)))):
+            mask = jnp.asarray(mask, jnp.float32)
+            for draw in (sample(jax.random.key(seed), mask, fan_in), top(mask, fan_in)):
+                assert set(np.unique(draw)) <= {0.0, 1.0}
+                np.testing.assert_array_equal(draw.sum(-1), fan_in)
+
+
+def test_updates_of_any_size_leave_rows_to_draw_from():
+    """A step too far clips whole rows away; what follows is uniform, not NaN, and goes on."""
+    random = np.random.default_rng(0)
+    mask = jnp.full((16, 5), 0.2)
+    step = jax.jit(lambda mask, change: masks.project(mask - change))
+    for size in (0.1, 10.0, 1e30, 0.0, 1e-20):
+        mask = step(mask, size * random.standard_normal((16, 5)).astype(np.float32))
+        np.testing.assert_allclose(mask.sum(-1), 1, rtol=1e-6)
+        assert (np.asarray(mask) >= 0).all()
+        drawn = masks.sample(jax.random.key(1), mask, 3)
+        np.testing.assert_array_equal(drawn.sum(-1), 3)
