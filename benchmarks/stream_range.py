@@ -46,19 +46,15 @@ def largest(word: str, dtype: str, size: int | None, batch: int) -> dict[str, fl
     model = build_from_config(config, variant.spec(shape))
     images = jax.random.normal(jax.random.key(0), (batch, *shape))
 
-    @jax.jit
-    def run() -> tuple[Any, Any]:
-        variables = model.init(jax.random.key(1), images)
-        return model.apply(
-            variables,
-            images,
-            train=True,
-            mutable=["batch_stats", "intermediates"],
-            capture_intermediates=_is_block,
-            rngs={"masks": jax.random.key(2), "dropout": jax.random.key(3)},
-        )
-
-    output, mutated = run()
+    # Operation by operation: one pass is not worth compiling a hundred layers as a whole.
+    output, mutated = model.apply(
+        model.init(jax.random.key(1), images),
+        images,
+        train=True,
+        mutable=["batch_stats", "intermediates"],
+        capture_intermediates=_is_block,
+        rngs={"masks": jax.random.key(2), "dropout": jax.random.key(3)},
+    )
     found = _peaks(mutated["intermediates"])
     return {**found, "logits": _peak(output.logits)}
 
