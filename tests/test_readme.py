@@ -18,19 +18,25 @@ README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 EXAMPLES = [code for code in PYTHON if "create_model" in code]
 TOUR_EXAMPLES = [code for code in PYTHON if "load_run" in code]
-ALL_COMMANDS = [
-    line.strip().split("#")[0].strip()
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line.strip().startswith("python -m branchnets.")
-]
+
+
+def _commands(text):
+    return [
+        line.strip().split("#")[0].strip()
+        for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+        if line.strip().startswith("python -m branchnets.")
+    ]
+
+
+def _section(title):
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
 #: On a finished run, or beside one.
-TOUR = [
-    command
-    for command in ALL_COMMANDS
-    if re.search(r"branchnets\.tools\.(analyze|slim|predict|codes|sweep)", command)
-]
-COMMANDS = [command for command in ALL_COMMANDS if command not in TOUR]
+TOUR = _commands(_section("What the branches do: a tour"))
+LISTENING = _commands(_section("Who listens to whom: MaskConnect"))
+COMMANDS = [command for command in _commands(README) if command not in (*TOUR, *LISTENING)]
 
 
 @pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
@@ -42,7 +48,7 @@ def test_python_examples_run(code, capsys):
 
 def test_there_are_examples_and_commands():
     assert len(EXAMPLES) == 2 and len(COMMANDS) >= 2
-    assert len(TOUR_EXAMPLES) == 1 and len(TOUR) == 5
+    assert len(TOUR_EXAMPLES) == 1 and len(TOUR) == 5 and len(LISTENING) == 5
 
 
 @pytest.mark.slow
@@ -61,13 +67,39 @@ def test_the_tour_runs(tmp_path, monkeypatch, capsys):
     exec(compile(TOUR_EXAMPLES[0], "README.md", "exec"), {})
     assert "parameters find" in capsys.readouterr().out
     for command in TOUR:
-        name, *words = shlex.split(command)[2:]
-        if name.endswith("sweep"):
-            words.append("--dry_run")  # fifteen runs; the tests of sweeps train some
-        tool = importlib.import_module(name)
-        assert not tool.main(words), command
+        _run(command)
     assert (tmp_path / "runs/coded_digits/report/index.html").exists()
     assert (tmp_path / "runs/threes/classifier.json").exists()
+
+
+@pytest.mark.slow
+def test_the_tour_of_maskconnect_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jax, "devices", lambda *a, real=jax.devices: real(*a)[:1])
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    small = [
+        "--config.epochs=2",
+        '--config.maskconnect.phases=(("learn",1.0),("tune",1.0))',
+        "--config.data.train_size=320",
+        "--config.model.depths=(1,1,1)",
+    ]
+    train, *rest = LISTENING
+    _run(train, *small)
+    _run(train.replace("runs/listen", "runs/masks/other"), *small, "--config.seed=1")
+    for command in rest:
+        _run(command)
+    assert (tmp_path / "runs/listen/report/fig3_connectivity.svg").exists()
+    assert (tmp_path / "runs/pruned/classifier.json").exists()
+
+
+def _run(command, *more):
+    name, *words = shlex.split(command)[2:]
+    if name.endswith("sweep"):
+        words.append("--dry_run")  # many runs; the tests of sweeps train some
+    words = [*words, *more]
+    if name == "branchnets.main":
+        words = ["main", *words]
+    assert not importlib.import_module(name).main(words), command
 
 
 @pytest.mark.parametrize("command", COMMANDS)
