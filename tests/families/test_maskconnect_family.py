@@ -12,7 +12,7 @@ from branchnets.engine import state as states
 from branchnets.engine.step import make_step
 from branchnets.errors import UserError
 from branchnets.families.base import Context
-from branchnets.families.maskconnect import connectivity, prune
+from branchnets.families.maskconnect import connectivity
 from branchnets.families.maskconnect.model import ModuleSpec
 from branchnets.families.study import Subject
 
@@ -143,41 +143,6 @@ def test_entropy_is_one_for_uniform_and_zero_for_one():
 
 def subject(variables):
     return Subject(variables, {}, (16, 16, 1), SPEC.class_names, "fake", lambda name: None)
-
-
-@pytest.mark.parametrize("aggregate", ["sum", "mean"])
-@pytest.mark.parametrize("fan_in", [1, 2])
-def test_a_pruned_network_computes_the_same(fan_in, aggregate):
-    config, family = create(
-        **{
-            "model.fan_in": fan_in,
-            "model.aggregate": aggregate,
-            "model.connectivity": "random",
-            "model.depths": (2, 2),
-            "model.branches": 5,
-        }
-    )
-    variables = family.model.init(jax.random.key(2), jnp.zeros((1, 16, 16, 1)))
-    leaves, tree = jax.tree.flatten({n: v for n, v in variables.items() if n != "masks"})
-    keys = jax.random.split(jax.random.key(9), len(leaves))
-    moved = [
-        x + 0.1 * jnp.abs(jax.random.normal(k, x.shape)) for x, k in zip(leaves, keys, strict=True)
-    ]
-    variables = {**jax.tree.unflatten(tree, moved), "masks": variables["masks"]}
-    small = family.slim(subject(variables))
-    images = jax.random.normal(jax.random.key(4), (6, 16, 16, 1))
-    full = family.model.apply(variables, images).logits
-    pruned = small.model.apply(small.variables, images).logits
-    np.testing.assert_allclose(pruned, full, atol=1e-5 * float(jnp.abs(full).max()))
-    assert type(small.model) is type(family.model) and "masks" not in small.variables
-    counts = [spec.branches for spec in small.model.modules().values()]
-    if fan_in == 1:
-        assert min(counts) < 5
-        assert small.record["parameters"] < small.record["parent_parameters"]
-    # Pruning what is pruned changes nothing.
-    again = prune.frozen_connections(small.model, small.variables)
-    kept = connectivity.alive(small.model.modules(), again)
-    assert [len(k) for k in kept.values()] == counts
 
 
 def test_a_run_that_is_still_learning_cannot_be_pruned():

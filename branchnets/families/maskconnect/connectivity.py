@@ -18,6 +18,22 @@ def entropy(mask: jax.Array) -> jax.Array:
     return -jnp.sum(mask * logs, axis=-1) / jnp.log(jnp.maximum(mask.shape[-1], 2))
 
 
+def inputs(mask: Any) -> np.ndarray | None:
+    """How many branches each one reads, int [J], of a mask of zeros and ones; else None; [J, C]."""
+    mask = np.asarray(mask)
+    return mask.sum(axis=-1).astype(int) if np.isin(mask, (0, 1)).all() else None
+
+
+def is_frozen(mask: Any, fan_in: int) -> bool:
+    """Whether a mask [J, C] is one that freezing the K largest entries of each row gives.
+
+    A mask that has learned to read one branch alone, with K = 1, cannot be told from a frozen one;
+    nor need it be, since freezing would not change it.
+    """
+    counts = inputs(mask)
+    return counts is not None and bool((counts == fan_in).all())
+
+
 def alive(
     modules: Mapping[str, ModuleSpec], connections: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:

@@ -1,8 +1,11 @@
 """Pruning: taking out the branches that nobody listens to (MaskConnect, end of 2.1).
 
-A branch without a reader goes, and then so does every branch that only it read.  What is left
-computes the same function: it is an ordinary :class:`MaskConnectNet` with fewer branches a module
-and its connections as a field.
+A branch without a reader goes, and then so does every branch that only it read.  What is left is
+an ordinary :class:`MaskConnectNet` with fewer branches a module and its connections as a field.
+
+In evaluation it computes the same function.  In training it does not where a module after the first
+has a projection in its shortcut: all branches of the module share the projection's batch norm, and
+its statistics are over all of them, in the full network over those that are gone here, too.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ def frozen_connections(
     """Module name -> 0/1 [N, N before], of every module but the first.
 
     Raises:
-      ConfigError: masks that are still being learned, or of another shape than the network's.
+      ConfigError: no masks, masks of another shape or fan-in than the network's, or masks that are
+        still being learned.
     """
     stored = jax.device_get(variables.get("masks", {}))
     found: dict[str, np.ndarray] = {}
@@ -40,29 +44,49 @@ def frozen_connections(
         if before and spec.connections is not None:
             found[name] = np.asarray(fixed(spec.connections, spec.branches, before, name))
         elif before:
-            found[name] = np.asarray(stored.get(name, np.zeros(())))
-            _check_shape(found[name], (spec.branches, before), name)
-            _check_frozen(found[name], model.fan_in, name)
+            found[name] = _mask_of(stored, name, (spec.branches, before))
         before = spec.branches
+    _check_frozen({name: mask for name, mask in found.items() if name in stored}, model.fan_in)
     return found
 
 
-def _check_shape(mask: np.ndarray, shape: tuple[int, int], name: str) -> None:
+def _mask_of(stored: Mapping[str, Any], name: str, shape: tuple[int, int]) -> np.ndarray:
+    if name not in stored:
+        raise ConfigError(
+            f"the variables have {'no mask of ' + name if stored else 'no masks'}, so nothing says "
+            "what its branches read. Give all collections of the trained network, 'masks' too."
+        )
+    mask = np.asarray(stored[name])
     if mask.shape != shape:
         raise ConfigError(
             f"the mask of {name} has shape {mask.shape}, must be {shape}: a row for each of its "
             "branches, a column for each of the module before. Give the masks of this network."
         )
+    return mask
 
 
-def _check_frozen(mask: np.ndarray, fan_in: int, name: str) -> None:
-    if np.isin(mask, (0, 1)).all() and (mask.sum(-1) == fan_in).all():
-        return
-    raise ConfigError(
-        f"the masks of {name} are still being learned, so its connections are not settled. Train "
-        "on into a phase of mode 'tune' (maskconnect.phases), which freezes the top K, and slim "
-        "that checkpoint."
-    )
+def _check_frozen(masks: Mapping[str, np.ndarray], fan_in: int) -> None:
+    # With K = 1, a mask that is still being learned may have come to zeros and a one in every row.
+    # It cannot be told from a frozen one and passes: freezing would not change it, so that pruning
+    # is exact.
+    counts = {name: connectivity.inputs(mask) for name, mask in masks.items()}
+    for name, read in counts.items():
+        if read is None:
+            raise ConfigError(
+                f"the masks of {name} are real-valued: they are still being learned, so its "
+                "connections are not settled. Train on into a phase of mode 'tune' "
+                "(maskconnect.phases), which freezes the top K, and slim that checkpoint."
+            )
+    for name, mask in masks.items():
+        if not connectivity.is_frozen(mask, fan_in):
+            found = " or ".join(map(str, np.unique(counts[name])))
+            # Rows that are learned sum to 1 as well.
+            learned = ", or train on into a phase of mode 'tune' if they are still being learned"
+            raise ConfigError(
+                f"the masks of {name} are frozen with K={found}, the config says "
+                f"model.fan_in={fan_in}. Give the network the fan-in that its masks were frozen "
+                f"with{learned if found == '1' else ''}."
+            )
 
 
 def prune_model(
@@ -121,12 +145,14 @@ def prune_network(
 ) -> tuple[MaskConnectNet, PyTree, dict[str, np.ndarray]]:
     """(pruned module, its variables, module name -> indices of the branches that stay).
 
+    The logits are those of the full network, in evaluation; see the module's docstring.
+
     Args:
       model: with frozen masks or fixed connections.
       variables: of the model; the masks among them are 0 and 1, K ones a row.
 
     Raises:
-      ConfigError: masks that are still being learned, or of another shape than the network's.
+      ConfigError: masks that do not fit or are still learned; see :func:`frozen_connections`.
     """
     connections = frozen_connections(model, variables)
     kept = connectivity.alive(model.modules(), connections)
@@ -138,7 +164,7 @@ def prune(model: MaskConnectNet, subject: Subject) -> Slimmed:
     """The pruned network of a run whose masks are frozen, with what it saves.
 
     Raises:
-      ConfigError: masks that are still being learned, or of another shape than the network's.
+      ConfigError: masks that do not fit or are still learned; see :func:`frozen_connections`.
     """
     small, weights, kept = prune_network(model, subject.variables)
     full = jax.device_get(subject.variables)

@@ -83,9 +83,7 @@ def _state(family: MaskConnectFamily, stored: Mapping[str, np.ndarray]) -> str:
     if family.connectivity != "learned":
         return "fixed"
     fan_in = family.model.fan_in
-    settled = all(
-        np.isin(mask, (0, 1)).all() and (mask.sum(-1) == fan_in).all() for mask in stored.values()
-    )
+    settled = all(connectivity.is_frozen(mask, fan_in) for mask in stored.values())
     return "frozen" if settled else "learning"
 
 
