@@ -50,7 +50,8 @@ def inner_products(family, variables, images, labels, key, monkeypatch):
     def run(added):
         read.clear()
 
-        def mix(streams, mask):
+        def mix(streams, mask, inputs=None):
+            assert inputs is None  # a sum
             index = len(read)
             read.append(streams)
             mixed = jnp.einsum("bhwkc,jk->bhwjc", streams, jax.lax.stop_gradient(mask))

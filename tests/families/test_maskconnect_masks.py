@@ -60,7 +60,15 @@ def test_a_row_of_zeros_becomes_uniform():
     np.testing.assert_allclose(masks.project(jnp.array([[-1.0, 0.0, -3.0, 0.0]])), 0.25)
 
 
-def test_the_gradient_of_every_entry_goes_straight_through():
+def test_what_goes_forward_is_exactly_what_was_drawn():
+    mask = masks.project(jax.random.uniform(jax.random.key(0), (50, 7)))
+    binary = masks.sample(jax.random.key(1), mask, 3)
+    assert jnp.array_equal(jax.jit(masks.straight_through)(binary, mask), binary)
+
+
+@pytest.mark.parametrize("inputs", [None, (2, 2, 2, 2), (1, 2, 3, 4)])
+def test_the_gradient_of_every_entry_goes_straight_through(inputs):
+    """Of the sum <dl/dx_j, y_k>, of the mean that over the number of inputs."""
     keys = jax.random.split(jax.random.key(0), 3)
     streams = jax.random.normal(keys[0], (2, 3, 3, 4, 5))
     weights = jax.random.normal(keys[1], (2, 3, 3, 4, 5))
@@ -68,12 +76,15 @@ def test_the_gradient_of_every_entry_goes_straight_through():
     binary = masks.top(mask, 2)
 
     def loss(mask):
-        mixed = masks.mix(streams, masks.straight_through(binary, mask))
+        mixed = masks.mix(streams, masks.straight_through(binary, mask), inputs)
         return jnp.sum(jnp.sin(mixed) * weights)
 
-    mixed = masks.mix(streams, binary)
+    counts = np.ones(4) if inputs is None else np.array(inputs)
+    mixed = masks.mix(streams, binary, inputs)
+    by_hand = jnp.einsum("bhwkc,jk->bhwjc", streams, binary / counts[:, None])
+    np.testing.assert_allclose(mixed, by_hand, rtol=1e-5, atol=1e-5)
     cotangent = jnp.cos(mixed) * weights  # dl/dx_j
-    expected = jnp.einsum("bhwjc,bhwkc->jk", cotangent, streams)
+    expected = jnp.einsum("bhwjc,bhwkc->jk", cotangent, streams) / counts[:, None]
     np.testing.assert_allclose(jax.grad(loss)(mask), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -111,6 +122,13 @@ def test_mixing_and_its_gradients_are_those_of_the_contraction(readers, dtype):
     for got, want in zip(found, wanted, strict=True):
         scale = float(jnp.abs(want).max())
         np.testing.assert_allclose(got.astype(np.float32), want, rtol=tolerance, atol=1e-5 * scale)
+
+
+def test_a_mean_in_bfloat16_is_that_of_its_inputs():
+    """Thirds are not exact in bfloat16; a stream that is the same everywhere stays itself."""
+    streams = jnp.full((1, 1, 1, 3, 2), 1.5, jnp.bfloat16)
+    mixed = masks.mix(streams, jnp.ones((3, 3)), (3, 3, 3))
+    assert mixed.dtype == jnp.bfloat16 and jnp.array_equal(mixed, streams)
 
 
 def test_mixing_takes_the_form_of_the_target():

@@ -7,6 +7,9 @@ from it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +21,10 @@ FLOOR = 1e-30
 
 
 def normalize(mask: jax.Array) -> jax.Array:
-    """Rows that sum to 1; a row of zeros becomes uniform.
+    """Rows that sum to 1.
+
+    Differs: a row of zeros becomes uniform; the paper does not say what a branch reads whose masks
+    were all clipped to zero.
 
     Args:
       mask: [..., J, C], not negative.
@@ -70,37 +76,57 @@ def straight_through(binary: jax.Array, mask: jax.Array) -> jax.Array:
 
     So the gradient of entry (j, k) is <dl/dx_j, y_k>, of entries that were not drawn too.
     """
-    return jax.lax.stop_gradient(binary) + mask - jax.lax.stop_gradient(mask)
+    # The bracket is exactly zero, so that what goes forward is exactly 0 and 1.
+    return jax.lax.stop_gradient(binary) + (mask - jax.lax.stop_gradient(mask))
 
 
-def mix(streams: jax.Array, mask: jax.Array) -> jax.Array:
+def mix(streams: jax.Array, mask: jax.Array, inputs: Sequence[int] | None = None) -> jax.Array:
     """x_j = sum_k m_jk y_k   (Eq. 2), one contraction over the branch axis.
 
     Args:
       streams: y, [B, H, W, C, channels].
       mask: m, [J, C] float32.
+      inputs: [J] number of inputs of every branch that reads, to divide by it; None: the sum.
+        Differs: the paper has the sum alone.  The gradient of a mask is then <dl/dx_j, y_k> / K.
 
     Returns:
-      [B, H, W, J, channels] in the type of ``streams``, summed in float32.
+      [B, H, W, J, channels] in the type of ``streams``, summed (and divided) in float32.
     """
-    return bilinear(streams, mask.astype(streams.dtype), _MIXING)
+    # Dividing the sum, not the mask: 0 and 1 are exact in bfloat16, 1/3 is not.
+    share = None if inputs is None else tuple(1.0 / count for count in inputs)
+    direct = Form(partial(_contract, share=share), partial(_contract_exactly, share=share))
+    by_pixel = partial(_contract_by_pixel, share=share)
+    forms = {p: Form(by_pixel, by_pixel) if p == "cpu" else direct for p in PLATFORMS}
+    return bilinear(streams, mask, forms)
 
 
-def _contract(streams: jax.Array, mask: jax.Array) -> jax.Array:
-    mixed = jnp.einsum("bhwkc,jk->bhwjc", streams, mask, preferred_element_type=jnp.float32)
-    return mixed.astype(streams.dtype)
+_Share = tuple[float, ...] | None
 
 
-def _contract_by_pixel(streams: jax.Array, mask: jax.Array) -> jax.Array:
+def _contract(streams: jax.Array, mask: jax.Array, share: _Share) -> jax.Array:
+    weights = mask.astype(streams.dtype)
+    mixed = jnp.einsum("bhwkc,jk->bhwjc", streams, weights, preferred_element_type=jnp.float32)
+    return _divided(mixed, share).astype(streams.dtype)
+
+
+def _contract_exactly(streams: jax.Array, mask: jax.Array, share: _Share) -> jax.Array:
+    """For the gradient of the mask, which is float32: a sum over all pixels."""
+    mixed = jnp.einsum("bhwkc,jk->bhwjc", streams.astype(jnp.float32), mask)
+    return _divided(mixed, share).astype(streams.dtype)
+
+
+def _contract_by_pixel(streams: jax.Array, mask: jax.Array, share: _Share) -> jax.Array:
     """A small matrix product a pixel: XLA for CPU would transpose the streams for a large one,
     three times in a training step, each as expensive as the mixing."""
     *pixels, branches, channels = streams.shape
-    # In float32 throughout: a mask's gradient is a sum over all pixels.
     flat = streams.reshape(-1, branches, channels).astype(jnp.float32)
-    each = jnp.broadcast_to(mask.astype(jnp.float32), (flat.shape[0], *mask.shape))
-    mixed = jnp.matmul(each, flat)
+    mixed = _divided(jnp.matmul(jnp.broadcast_to(mask, (flat.shape[0], *mask.shape)), flat), share)
     return mixed.astype(streams.dtype).reshape(*pixels, len(mask), channels)
 
 
-_DIRECT, _BY_PIXEL = Form(_contract, _contract), Form(_contract_by_pixel, _contract_by_pixel)
-_MIXING = {p: _BY_PIXEL if p == "cpu" else _DIRECT for p in PLATFORMS}
+def _divided(mixed: jax.Array, share: _Share) -> jax.Array:
+    if share is None:
+        return mixed
+    if len(set(share)) == 1:
+        return mixed * share[0]
+    return mixed * jnp.asarray(share, mixed.dtype)[:, None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import flax.struct
@@ -23,11 +23,24 @@ from branchnets.nn.norm import BatchNorm
 from branchnets.nn.resnet_parts import Head, Shortcut, Stem, check_images
 
 #: How a module with learned masks gets its connections in a call: drawn from the masks, their K
-#: largest entries, or the real-valued masks themselves (the variant that the paper rejects).
+#: largest entries, or the real-valued masks themselves (the variant that the paper rejects; here
+#: they are normalised, as those that are drawn from).
 CONNECT = ("sample", "top", "real")
 AGGREGATES = ("sum", "mean")
 
 Connections = tuple[tuple[int, ...], ...]
+
+
+class Wiring(NamedTuple):
+    """What the branches of a module read.
+
+    Attributes:
+      mask: m, [N, N before].
+      inputs: [N] number of inputs of every branch, where their sum is divided by it.
+    """
+
+    mask: jax.Array
+    inputs: tuple[int, ...] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +78,8 @@ class MaskedModule(nn.Module):
     norms of its own.  s is the identity, or, where shapes change, one 1x1 convolution and batch
     norm that all branches of the module share.
 
-    Input [B, H, W, inputs, channels of one stream] and the mask [N, inputs], or None where every
-    branch reads the one input.  Output [B, H/stride, W/stride, N, C].
+    Input [B, H, W, inputs, channels of one stream] and what each branch reads, or None where all
+    read the one input.  Output [B, H/stride, W/stride, N, C].
     """
 
     spec: ModuleSpec
@@ -78,13 +91,13 @@ class MaskedModule(nn.Module):
     def __call__(
         self,
         streams: jax.Array,
-        connections: jax.Array | None,
+        wiring: Wiring | None,
         *,
         train: bool = False,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        if connections is not None:
-            streams = masks.mix(streams, connections)
+        if wiring is not None:
+            streams = masks.mix(streams, *wiring)
         residual = self._residual(streams, train, mask)
         return nn.relu(self._shortcut(streams, train, mask) + residual)
 
@@ -124,7 +137,7 @@ class MaskedModule(nn.Module):
 class MaskedStage(nn.Module):
     """Modules of one feature-map size, named ``block0``, ``block1``, ...
 
-    Takes module name -> mask (None: there is nothing to choose), returns the streams.
+    Takes module name -> wiring (None: there is nothing to choose), returns the streams.
     """
 
     modules: tuple[ModuleSpec, ...]
@@ -136,7 +149,7 @@ class MaskedStage(nn.Module):
     def __call__(
         self,
         streams: jax.Array,
-        connections: dict[str, jax.Array | None],
+        wirings: dict[str, Wiring | None],
         *,
         train: bool = False,
         mask: jax.Array | None = None,
@@ -145,7 +158,7 @@ class MaskedStage(nn.Module):
         for i, spec in enumerate(self.modules):
             name = f"block{i}"
             streams = MaskedModule(spec, *common, name=name)(
-                streams, connections[name], train=train, mask=mask
+                streams, wirings[name], train=train, mask=mask
             )
         return streams
 
@@ -161,7 +174,9 @@ class MaskConnectNet(nn.Module):
       num_classes: K of the data.
       fan_in: K, the inputs of every branch.
       aggregate: ``"sum"`` (Eq. 2) or ``"mean"``, which divides by the number of inputs, at the
-        head too.
+        head too.  As a sum, the identity path grows by K in every module without a projection:
+        a deep network with a large K leaves the range of float32.  Differs: the mean is not in
+        the paper; every config of ours trains it.
       mask_init: ``"uniform"``, ``"random"`` (K random ones a row; for fixed random connectivity)
         or ``"ones"`` (every branch reads all; with ``fan_in`` = N).
       stem, stem_channels, head_bias, bn_group_size, bn_momentum, dtype: as in
@@ -197,6 +212,12 @@ class MaskConnectNet(nn.Module):
             for b, spec in enumerate(stage)
         }
 
+    @nn.nowrap
+    def is_learned(self) -> bool:
+        """Whether any module has masks; a pruned network, or one of one module, has none."""
+        _, *reading = self.modules().values()
+        return any(spec.connections is None for spec in reading)
+
     @nn.compact
     def __call__(
         self,
@@ -216,7 +237,8 @@ class MaskConnectNet(nn.Module):
         for s, stage in enumerate(self.stages):
             name = f"stage{s + 2}"
             inside = {
-                f"block{b}": self._weights(chosen, f"{name}/block{b}") for b in range(len(stage))
+                f"block{b}": self._wiring(chosen.get(f"{name}/block{b}"), spec, connect)
+                for b, spec in enumerate(stage)
             }
             x = MaskedStage(stage, *common, name=name)(x, inside, train=train, mask=mask)
         x = (jnp.sum if self.aggregate == "sum" else jnp.mean)(x, axis=3, dtype=jnp.float32)
@@ -249,6 +271,11 @@ class MaskConnectNet(nn.Module):
                 f"fan_in is {self.fan_in}; {name} can read 1 to {before} branches of the module "
                 "before it"
             )
+        if self.mask_init == "ones" and self.fan_in != before:
+            raise ValueError(
+                f"mask_init 'ones' lets every branch read all {before} before it; fan_in is "
+                f"{self.fan_in}, set it to {before}"
+            )
         init = _MASK_INITS[self.mask_init]
         shape = (spec.branches, before)
         stored = self.variable(
@@ -265,13 +292,15 @@ class MaskConnectNet(nn.Module):
         key = jax.random.fold_in(self.make_rng("masks"), zlib.crc32(name.encode()))
         return masks.straight_through(masks.sample(key, value, self.fan_in), value)
 
-    def _weights(self, chosen: dict[str, jax.Array], name: str) -> jax.Array | None:
-        if name not in chosen:
+    def _wiring(self, chosen: jax.Array | None, spec: ModuleSpec, connect: str) -> Wiring | None:
+        if chosen is None:
             return None
-        connections = chosen[name]
         if self.aggregate == "sum":
-            return connections
-        return connections / jax.lax.stop_gradient(jnp.sum(connections, axis=-1, keepdims=True))
+            return Wiring(chosen, None)
+        if spec.connections is not None:
+            return Wiring(chosen, tuple(map(len, spec.connections)))
+        # Real-valued masks sum to 1 and are a mean already.
+        return Wiring(chosen, None if connect == "real" else (self.fan_in,) * spec.branches)
 
 
 def fixed(connections: Connections, branches: int, before: int, name: str = "") -> jax.Array:
@@ -282,9 +311,10 @@ def fixed(connections: Connections, branches: int, before: int, name: str = "") 
         )
     table = np.zeros((branches, before), np.float32)
     for j, inputs in enumerate(connections):
-        if not inputs or not set(inputs) <= set(range(before)):
+        if not inputs or len(set(inputs)) < len(inputs) or not set(inputs) <= set(range(before)):
             raise ValueError(
-                f"{name}: branch {j} reads {inputs}; it needs at least one of 0 to {before - 1}"
+                f"{name}: branch {j} reads {inputs}; it needs at least one of 0 to {before - 1}, "
+                "each once"
             )
         table[j, list(inputs)] = 1
     return jnp.asarray(table)
