@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +110,7 @@ class Loop:
         self._started = time.monotonic()
         self._saved = self.done if self.done else None
         self._markers: list[jax.Array] = []
+        self._steps: dict[str, tuple[Callable, Any]] = {}
 
     def run(self) -> int | None:
         """Trains; None at the end of the run, else the status to stop with."""
@@ -126,19 +129,26 @@ class Loop:
         finally:
             self.progress.close()
 
+    def _compiled(self, phase: Phase) -> tuple[Callable, steps.Tally]:
+        """The step of a phase, and its empty tally; phases of one mode have one."""
+        setup = self.setup
+        if phase.mode not in self._steps:
+            step_fn = steps.make_step(
+                setup.family,
+                setup.optimizers,
+                setup.inputs.batch,
+                phase,
+                accumulate=setup.config.optimizer.accumulate_steps,
+                mesh=setup.mesh,
+            )
+            tally = jax.eval_shape(step_fn, self.state, setup.inputs.arrays(self.done))[1]
+            self._steps[phase.mode] = steps.compile_step(step_fn, setup.mesh), tally
+        compiled, tally = self._steps[phase.mode]
+        return compiled, steps.empty_tally(tally)
+
     def _run_phase(self, phase: Phase, end: int) -> int | None:
         setup = self.setup
-        step_fn = steps.make_step(
-            setup.family,
-            setup.optimizers,
-            setup.inputs.batch,
-            phase,
-            accumulate=setup.config.optimizer.accumulate_steps,
-            mesh=setup.mesh,
-        )
-        compiled = steps.compile_step(step_fn, setup.mesh)
-        tally_shape = jax.eval_shape(step_fn, self.state, setup.inputs.arrays(self.done))[1]
-        self._tally = steps.empty_tally(tally_shape)
+        compiled, self._tally = self._compiled(phase)
         self.progress.message(
             f"{setup.config.model.name} on {setup.dataset.name}: steps {self.done} to {end} "
             f"on {setup.mesh.size} {setup.mesh.devices.flat[0].device_kind} device(s); "

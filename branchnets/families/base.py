@@ -30,7 +30,7 @@ EvalMode = Callable[[PyTree, PyTree, Batch, jax.Array], Metrics]
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A stretch of training with one compiled step.
+    """A stretch of training; those of one mode share a compiled step.
 
     Attributes:
       name: shown in logs.

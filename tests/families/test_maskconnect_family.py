@@ -116,13 +116,30 @@ def test_one_draw_serves_all_parts_of_a_batch():
         ({"maskconnect.phases": (("tune", 4.0), ("learn", 6.0))}, "cannot follow one that has"),
         ({"maskconnect.phases": (("learns", 10.0),)}, "Did you mean 'learn'"),
         ({"maskconnect.phases": (("learn", 0.0), ("tune", 10.0))}, "more than 0"),
-        ({"maskconnect.mask_learning_rate": -1.0}, "must be >= 0"),
+        ({"maskconnect.phases": ()}, "takes pairs of a mode"),
+        ({"maskconnect.mask_learning_rate": -1.0}, "a number above 0"),
+        ({"maskconnect.mask_learning_rate": 0.0}, "model.connectivity='random'"),
+        ({"maskconnect.mask_learning_rate": float("nan")}, "a number above 0"),
         ({"model.fan_in": 9}, "1 to 4 others"),
     ],
 )
 def test_what_cannot_run_is_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
         create(**overrides)
+
+
+def test_a_phase_of_no_step_is_refused():
+    """It would be passed over, and its masks never frozen."""
+    for plan in ((("learn", 9.99), ("tune", 0.01)), (("learn", 0.01), ("tune", 9.99))):
+        _, family = create(**{"maskconnect.phases": plan})
+        with pytest.raises(ValueError, match="lasts 0.01 epochs, which is no step"):
+            family.phases(20)
+        assert [phase.steps for phase in family.phases(2000)].count(2) == 1
+
+
+def test_a_network_of_one_module_has_no_masks_to_train():
+    _, family = create(**{"model.depths": (1,)})
+    assert family.trainable == ("params",)
 
 
 def test_alive_is_transitive():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -31,7 +32,10 @@ class MaskConnectFamily(base.Family):
 
     The masks are a collection of their own.  In a phase of mode "learn" they are drawn from and
     updated; entering a phase of mode "tune" writes their K largest entries as 0 and 1 into the same
-    array, which then stays.  The momentum of the weights goes on.
+    array, which then stays.  The momentum of the weights goes on.  "real" never freezes.
+
+    Differs: `real`, which the paper tried without saying how, uses the masks normalised, as they
+    are drawn from otherwise.
 
     Attributes:
       image_shape: (H, W, C), for which operations are counted.
@@ -77,8 +81,11 @@ class MaskConnectFamily(base.Family):
         if kind not in ("learned", "real"):
             plan = (("tune", float(config.epochs)),)  # nothing to learn
         rate = config.maskconnect.mask_learning_rate
-        if rate < 0:
-            raise ConfigError(f"maskconnect.mask_learning_rate is {rate}; it must be >= 0")
+        if not 0 < rate < math.inf:
+            raise ConfigError(
+                f"maskconnect.mask_learning_rate is {rate}; it must be a number above 0. For "
+                "connections that are not learned: model.connectivity='random'"
+            )
         shape = tuple(data_spec.image_shape)
         return cls(model, shape, connectivity=kind, plan=plan, mask_learning_rate=float(rate))
 
@@ -89,7 +96,7 @@ class MaskConnectFamily(base.Family):
     @property
     def has_masks(self) -> bool:
         """Whether the network has a collection of masks; a true ResNeXt has none."""
-        return isinstance(self.model, MaskConnectNet)
+        return isinstance(self.model, MaskConnectNet) and self.model.is_learned()
 
     def phases(self, total_steps: int) -> tuple[base.Phase, ...]:
         epochs = sum(length for _, length in self.plan)
@@ -98,6 +105,13 @@ class MaskConnectFamily(base.Family):
             passed += length
             ends.append(round(total_steps * passed / epochs))
         starts = [0, *ends[:-1]]
+        for (mode, length), start, end in zip(self.plan, starts, ends, strict=True):
+            if start == end:  # it would be passed over, and the masks perhaps never frozen
+                raise ConfigError(
+                    f"maskconnect.phases: {mode} lasts {length:g} epochs, which is no step at "
+                    f"all ({total_steps / epochs:g} steps make an epoch); make it longer or "
+                    "leave it out"
+                )
         return tuple(
             base.Phase(f"{mode}{i}", end - start, mode)
             for i, ((mode, _), start, end) in enumerate(zip(self.plan, starts, ends, strict=True))
@@ -241,7 +255,10 @@ class MaskConnectFamily(base.Family):
 def read_plan(phases: Any) -> tuple[tuple[str, float], ...]:
     """(mode, epochs) of every phase; raises ConfigError where there are no such pairs."""
     try:
-        return tuple((str(mode), float(epochs)) for mode, epochs in phases)
+        plan = tuple((str(mode), float(epochs)) for mode, epochs in phases)
+        if not plan:
+            raise ValueError("empty")
+        return plan
     except (TypeError, ValueError):
         raise ConfigError(
             f"maskconnect.phases is {phases!r}; it takes pairs of a mode and a number of epochs, "

@@ -64,10 +64,12 @@ class Builder:
 
     def build(self, num_classes: int, connectivity: str, fields: dict[str, Any]) -> nn.Module:
         """The network of these sizes; ``fields`` are the module's own."""
-        if not 1 <= self.fan_in <= self.branches:
+        if not isinstance(self.fan_in, int) or not 1 <= self.fan_in <= self.branches:
             raise ConfigError(
-                f"fan_in is {self.fan_in}; a branch can read 1 to {self.branches} others"
+                f"fan_in is {self.fan_in!r}; a branch can read 1 to {self.branches} others"
             )
+        if "mask_init" in fields:
+            raise ConfigError("mask_init follows from connectivity: 'random', 'ones', 'learned'")
         if fields.get("aggregate", "sum") not in AGGREGATES:
             raise unknown("aggregate", fields["aggregate"], AGGREGATES)
         blocks = bottleneck_stages(self.depths, self.branches, self.width, self.channels)
