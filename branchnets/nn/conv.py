@@ -42,8 +42,13 @@ def choose_lowering(
         if groups == 1:
             return "dot"
         # One product with a block-diagonal kernel reads x in one piece, as slices of its channels
-        # do not; its zeros are worth it while its narrow side is no wider than a cache line or two.
-        pack = groups if groups * min(in_group, features // groups) <= 128 else 1
+        # do not; its zeros are worth it up to 64 channels on the narrow side. Of branches that
+        # together have more, narrow ones take products of up to 32 channels, others one each.
+        narrow = min(in_group, features // groups)
+        if groups * narrow <= 64:
+            pack = groups
+        else:
+            pack = 32 // narrow if narrow <= 8 else 1
         return f"dot:{pack}" if platform == "cpu" else "grouped"
     if groups == 1 or platform != "cpu":
         return "grouped"

@@ -205,10 +205,11 @@ def test_measured_choices_on_cpu(width, groups, stride, expected):
         (1, 64, 256, "dot"),
         (8, 64, 4, "dot:8"),  # MaskConnect's {20,4,8}: into a branch's bottleneck, and out of it
         (8, 4, 64, "dot:8"),
-        (8, 256, 16, "dot:8"),
-        (8, 256, 32, "dot:1"),
-        (32, 256, 4, "dot:32"),
-        (32, 8, 512, "dot:1"),
+        (8, 8, 64, "dot:8"),
+        (8, 256, 16, "dot:1"),
+        (8, 32, 256, "dot:1"),
+        (32, 256, 4, "dot:8"),
+        (32, 8, 512, "dot:4"),
     ],
 )
 def test_measured_choices_of_pointwise_layers_on_cpu(groups, in_group, out_group, expected):
