@@ -31,11 +31,12 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import timing
-from benchmarks.small_networks import layer_macs, take_out
+from benchmarks.small_networks import take_out
 from benchmarks.variants import parse
 from branchnets.counting import count_parameters, describe
 from branchnets.engine.runs import load_run
 from branchnets.errors import UserError
+from branchnets.families.base import Family
 from branchnets.latency import compile_forward
 
 DEFAULT = "coded_resnext29_10x11d_cifar10"
@@ -49,12 +50,14 @@ class Pair:
       name: of the full one.
       what: was taken out.
       image_shape: (H, W, C).
+      family: of both.
       networks: "full" and "slim": module and variables.
     """
 
     name: str
     what: str
     image_shape: tuple[int, int, int]
+    family: Family
     networks: dict[str, tuple[nn.Module, Any]]
 
 
@@ -72,10 +75,10 @@ def trained(path: str, checkpoint: str, k: int) -> Pair:
     return _pair(run.path.name, run.dataset.spec.image_shape, run.family, run.variables, k)
 
 
-def _pair(name: str, shape: tuple[int, int, int], family: Any, variables: Any, k: int) -> Pair:
+def _pair(name: str, shape: tuple[int, int, int], family: Family, variables: Any, k: int) -> Pair:
     small = take_out(family, variables, k)
     networks = {"full": (family.model, variables), "slim": (small.model, small.variables)}
-    return Pair(name, small.what, shape, networks)
+    return Pair(name, small.what, shape, family, networks)
 
 
 def measure(
@@ -87,7 +90,7 @@ def measure(
     """Parameters, multiply-adds, and milliseconds for every batch size, with their ratios."""
     shape, nets = pair.image_shape, pair.networks
     macs = {n: describe(model, shape).macs for n, (model, _) in nets.items()}
-    layers = {n: layer_macs(model, shape) for n, (model, _) in nets.items()}
+    layers = {n: pair.family.layer_macs(model, shape) for n, (model, _) in nets.items()}
     parameters = {n: count_parameters(variables) for n, (_, variables) in nets.items()}
     rows = []
     for batch in batches:

@@ -17,6 +17,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from branchnets.counting import describe
 from branchnets.errors import UserError
 from branchnets.families.study import Analysis, Option, Panel, Reference, Slimmed, Subject
 
@@ -221,6 +222,24 @@ class Family:
         del subject
         return {}
 
+    def take_out(
+        self, variables: Mapping[str, PyTree], **request: Any
+    ) -> tuple[nn.Module, PyTree, str]:
+        """The smaller network that :meth:`slim` gives, without data: a function of the weights.
+
+        Args:
+          variables: of the full network, all collections.
+          **request: those of :attr:`slim_options` that say what is taken out.
+
+        Returns:
+          Its module, its variables, and in a few words what it is.
+
+        Raises:
+          UserError: a family whose networks have nothing to take out, or a bad request.
+        """
+        del variables, request
+        raise self._nothing_to_take_out()
+
     def slim(self, subject: Subject, **request: Any) -> Slimmed:
         """Takes a smaller network out of a trained one.
 
@@ -229,10 +248,22 @@ class Family:
           **request: values of :attr:`slim_options`.
 
         Raises:
-          UserError: a family whose networks have nothing to take out, or a bad request.
+          UserError: as :meth:`take_out`.
         """
         del subject, request
-        raise UserError(
+        raise self._nothing_to_take_out()
+
+    def _nothing_to_take_out(self) -> UserError:
+        return UserError(
             f"a network of family {self.name!r} has no branches with a meaning, so there is "
             "nothing to take out of it; slim a run of another family."
         )
+
+    def layer_macs(self, model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+        """Multiply-adds of one image in convolutions and linear layers alone, as papers count.
+
+        Args:
+          model: of this family, or taken out of one that is.
+          image_shape: (H, W, C).
+        """
+        return describe(model, image_shape).macs

@@ -3,13 +3,13 @@ import json
 import pytest
 
 from benchmarks import slim
-from benchmarks.small_networks import layer_macs
 from branchnets.counting import describe
 
 
 def test_digits(capsys):
     slim.main(["coded_resnext_digits", "--batch=2", "--rounds=2", "--json"])
     found = json.loads(capsys.readouterr().out)
+    assert found["taken_out"] == "class 0"
     assert found["parameters"]["slim"] < 0.5 * found["parameters"]["full"]
     assert [row["batch"] for row in found["times"]] == [2]
     assert found["times"][0]["ratio"] > 0
@@ -29,7 +29,8 @@ def test_a_pruned_network(capsys):
 
 
 def test_layers_alone_leave_out_the_mixing():
-    (model, _) = slim.untrained("maskconnect_digits:connectivity=ones", 0).networks["full"]
+    pair = slim.untrained("maskconnect_digits:connectivity=ones", 0)
+    model, _ = pair.networks["full"]
     mixed = 0
     side, channels, before = 16, 16, None  # of what a module reads
     for spec in model.modules().values():
@@ -37,19 +38,19 @@ def test_layers_alone_leave_out_the_mixing():
             mixed += side**2 * before * spec.branches * channels
         side, channels, before = side // spec.stride, spec.channels, spec.branches
     shape = (16, 16, 1)
-    assert describe(model, shape).macs - layer_macs(model, shape) == mixed > 0
+    assert describe(model, shape).macs - pair.family.layer_macs(model, shape) == mixed > 0
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["resnext_digits"], "nothing to take out of a network of family 'plain'"),
+        (["resnext_digits"], "family 'plain' has no branches with a meaning"),
         (["maskconnect_digits"], "still being learned"),
-        (["maskconnect_digits:connectivity=full"], "branches are all read"),
+        (["maskconnect_digits:connectivity=full"], "every branch is read"),
         (["maskconnect_digits:conectivity=full"], "Did you mean 'connectivity'"),
         (["maskconnect_digits", "--run=runs/x"], "not both"),
         (["--run=no_such_run"], "no run"),
-        (["coded_resnext_digits", "--class=10"], "--class is 0 to 9"),
+        (["coded_resnext_digits", "--class=10"], "unknown class '10'"),
         (["coded_resnext_digits", "--rounds=0"], "at least 1"),
         (["coded_resnext_digit"], "Did you mean 'coded_resnext_digits'"),
     ],

@@ -176,6 +176,12 @@ def test_what_has_no_branch_to_take_out_says_so(kind):
         family.slim(subject({}))
 
 
+def test_there_is_nothing_to_request():
+    _, family = create()
+    with pytest.raises(UserError, match="unknown slimming request 'classes'"):
+        family.take_out({}, classes=(0,))
+
+
 @pytest.mark.parametrize("kind", ["learned", "real", "random", "ones", "full"])
 def test_every_connectivity_trains_a_step_and_evaluates(kind):
     config, family = create(**{"model.connectivity": kind})

@@ -38,7 +38,10 @@ OPTIONS = (
 
 
 def extract(
-    family: CodedFamily, subject: Subject, classes: Sequence[str | int], asked: Any = None
+    family: CodedFamily,
+    subject: Subject,
+    classes: str | int | Sequence[str | int],
+    asked: Any = None,
 ) -> Slimmed:
     """The binary classifier of a class, or one network with those of several (4.3).
 
@@ -57,15 +60,10 @@ def extract(
         split without positives.
     """
     slim.check_slimmable(family.model)
-    if isinstance(classes, str | int):
-        classes = (classes,)
-    names = family.class_names or tuple(map(str, range(family.model.num_classes)))
+    names = _names(family)
     chosen = class_indices(classes, names)
     count = negatives.per_positive(asked, len(names))
-    keep = slim.keep_of(family.schemes, chosen)
-    small = slim.slim_model(family.model, keep, chosen)
-    gather = jax.jit(lambda v: slim.slim_variables(family.model, v, keep, chosen))
-    weights = gather(subject.variables)
+    small, weights, _ = take_out(family, subject.variables, classes)
     thresholds, scores = _judge(
         small, dataclasses.replace(subject, variables=weights), chosen, count
     )
@@ -74,7 +72,9 @@ def extract(
     full = jax.device_get(subject.variables)
     record = {
         "class_indices": list(chosen),
-        "branches": {block: kept.tolist() for block, kept in keep.items()},
+        "branches": {
+            block: kept.tolist() for block, kept in slim.keep_of(family.schemes, chosen).items()
+        },
         "threshold_choice": "best F1 on un-augmented training images at the test split's ratio "
         "of negatives, " + ("all of them" if count is None else f"{count} drawn for each positive"),
         "scores_on": "test",
@@ -87,8 +87,36 @@ def extract(
     return Slimmed(small, host, outputs, thresholds, record, _text(outputs, thresholds, record))
 
 
-def class_indices(classes: Sequence[str | int], names: Sequence[str]) -> tuple[int, ...]:
-    """Indices of classes given by name or index; a name comes before an index.
+def take_out(
+    family: CodedFamily, variables: Mapping[str, Any], classes: str | int | Sequence[str | int]
+) -> tuple[CodedResNeXt, Any, str]:
+    """The branches that work for some classes, and their logits: module, variables, words.
+
+    Args:
+      family: with the full network and its coding schemes.
+      variables: of the full network.
+      classes: names or indices, each once.
+
+    Raises:
+      UserError: a class that does not exist or comes twice, or a network that cannot be slimmed.
+    """
+    slim.check_slimmable(family.model)
+    names = _names(family)
+    chosen = class_indices(classes, names)
+    keep = slim.keep_of(family.schemes, chosen)
+    gather = jax.jit(lambda v: slim.slim_variables(family.model, v, keep, chosen))
+    words = ("class " if len(chosen) == 1 else "classes ") + ", ".join(names[k] for k in chosen)
+    return slim.slim_model(family.model, keep, chosen), gather(variables), words
+
+
+def _names(family: CodedFamily) -> tuple[str, ...]:
+    return family.class_names or tuple(map(str, range(family.model.num_classes)))
+
+
+def class_indices(
+    classes: str | int | Sequence[str | int], names: Sequence[str]
+) -> tuple[int, ...]:
+    """Indices of classes, or of one, given by name or index; a name comes before an index.
 
     Raises:
       ConfigError: none, one that does not exist, or one given twice.
@@ -96,6 +124,8 @@ def class_indices(classes: Sequence[str | int], names: Sequence[str]) -> tuple[i
     >>> class_indices(["cat", 0], ["dog", "cat"])
     (1, 0)
     """
+    if isinstance(classes, str | int):
+        classes = (classes,)
     if not classes:
         raise ConfigError("name the class whose classifier is to be taken out, such as --class=0")
     found: list[int] = []

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from branchnets.errors import ConfigError, unknown
 from branchnets.families import base
-from branchnets.families.coded import ablations, codes, extract, losses
+from branchnets.families.coded import ablations, codes, extract, losses, slim
 from branchnets.families.coded.energy_map import render_energy_map
 from branchnets.families.coded.model import CodedBlockSpec, CodedOutput, CodedResNeXt
 from branchnets.families.coded.zoo import BUILDERS
@@ -188,6 +189,14 @@ class CodedFamily(base.Family):
 
         return analysis.merits(self, subject)
 
+    def take_out(
+        self, variables: base.PyTree, classes: tuple[str | int, ...] = (), **request: Any
+    ) -> tuple[nn.Module, base.PyTree, str]:
+        """The branches of a class or of several; ``classes`` as :func:`extract.extract` has it."""
+        if request:
+            raise unknown("slimming request", next(iter(request)), ("classes",))
+        return extract.take_out(self, variables, classes)
+
     def slim(
         self,
         subject: Subject,
@@ -199,6 +208,10 @@ class CodedFamily(base.Family):
         if request:
             raise unknown("slimming request", next(iter(request)), ("classes", "negatives"))
         return extract.extract(self, subject, classes, negatives)
+
+    def layer_macs(self, model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+        assert isinstance(model, CodedResNeXt)
+        return slim.layer_macs(model, image_shape)
 
 
 def energy_on_code(energy_map: Any, codewords: np.ndarray) -> float:

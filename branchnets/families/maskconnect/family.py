@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,12 @@ from branchnets.errors import ConfigError, unknown
 from branchnets.families import base
 from branchnets.families.maskconnect import ablations, connectivity, masks
 from branchnets.families.maskconnect.model import MaskConnectNet, ModuleSpec
-from branchnets.families.maskconnect.prune import prune, prune_model
+from branchnets.families.maskconnect.prune import (
+    describe_pruned,
+    layer_macs,
+    prune_model,
+    prune_network,
+)
 from branchnets.families.plain.resnet import BlockSpec, ResNet
 from branchnets.families.study import Analysis, Panel, Reference, Slimmed, Subject
 from branchnets.registry import build_from_config
@@ -237,8 +243,12 @@ class MaskConnectFamily(base.Family):
 
         return analysis.analyses(self)
 
-    def slim(self, subject: Subject, **request: Any) -> Slimmed:
+    def take_out(
+        self, variables: Mapping[str, base.PyTree], **request: Any
+    ) -> tuple[MaskConnectNet, base.PyTree, str]:
         """The network without the branches that nobody listens to; nothing to request."""
+        if request:
+            raise unknown("slimming request", next(iter(request)), ())
         if not self.has_masks:
             raise ConfigError(
                 "connectivity 'full' is a ResNeXt: every branch is read, so there is nothing to "
@@ -249,7 +259,16 @@ class MaskConnectFamily(base.Family):
                 "connectivity 'real' weighs every branch with a real-valued mask, so none can be "
                 "taken out without a change of the function. Slim a run with learned connectivity."
             )
-        return prune(self.model, subject)
+        small, weights, kept = prune_network(self.model, variables)
+        return small, weights, "branches " + " ".join(str(len(found)) for found in kept.values())
+
+    def slim(self, subject: Subject, **request: Any) -> Slimmed:
+        """The pruned network of :meth:`take_out`, with what it saves."""
+        small, weights, _ = self.take_out(subject.variables, **request)
+        return describe_pruned(self.model, subject, small, weights)
+
+    def layer_macs(self, model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+        return layer_macs(model, image_shape)
 
 
 def read_plan(phases: Any) -> tuple[tuple[str, float], ...]:

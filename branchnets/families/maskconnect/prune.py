@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,17 +70,19 @@ def _check_frozen(masks: Mapping[str, np.ndarray], fan_in: int) -> None:
     # With K = 1, a mask that is still being learned may have come to zeros and a one in every row.
     # It cannot be told from a frozen one and passes: freezing would not change it, so that pruning
     # is exact.
-    counts = {name: connectivity.inputs(mask) for name, mask in masks.items()}
-    for name, read in counts.items():
+    counts = {}
+    for name, mask in masks.items():
+        read = connectivity.inputs(mask)
         if read is None:
             raise ConfigError(
                 f"the masks of {name} are real-valued: they are still being learned, so its "
                 "connections are not settled. Train on into a phase of mode 'tune' "
                 "(maskconnect.phases), which freezes the top K, and slim that checkpoint."
             )
-    for name, mask in masks.items():
-        if not connectivity.is_frozen(mask, fan_in):
-            found = " or ".join(map(str, np.unique(counts[name])))
+        counts[name] = read
+    for name, read in counts.items():
+        if not connectivity.is_frozen(masks[name], fan_in):
+            found = " or ".join(map(str, np.unique(read)))
             # Rows that are learned sum to 1 as well.
             learned = ", or train on into a phase of mode 'tune' if they are still being learned"
             raise ConfigError(
@@ -160,14 +163,12 @@ def prune_network(
     return prune_model(model, connections, kept), weights, kept
 
 
-def prune(model: MaskConnectNet, subject: Subject) -> Slimmed:
-    """The pruned network of a run whose masks are frozen, with what it saves.
-
-    Raises:
-      ConfigError: masks that do not fit or are still learned; see :func:`frozen_connections`.
-    """
-    small, weights, kept = prune_network(model, subject.variables)
+def describe_pruned(
+    model: MaskConnectNet, subject: Subject, small: MaskConnectNet, weights: PyTree
+) -> Slimmed:
+    """The pruned network of a run, as :func:`prune_network` gives it, with what it saves."""
     full = jax.device_get(subject.variables)
+    kept = connectivity.alive(model.modules(), frozen_connections(model, full))
     record = {
         "branches": {name: indices.tolist() for name, indices in kept.items()},
         **_sizes(model, small, full, weights, subject.image_shape),
@@ -177,6 +178,14 @@ def prune(model: MaskConnectNet, subject: Subject) -> Slimmed:
     }
     text = "\n".join([connectivity.render(model.modules(), kept), "", _text(record)])
     return Slimmed(small, weights, tuple(subject.class_names), None, record, text)
+
+
+def layer_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of one image in convolutions and the linear layer, without the mixing."""
+    mixed = model.modules() if isinstance(model, MaskConnectNet) else ()
+    rows = describe(model, image_shape, depth=3).stages
+    # What a module multiplies outside its layers is the mixing of its inputs.
+    return sum(row.macs for row in rows if row.name not in mixed)
 
 
 def _sizes(
