@@ -78,16 +78,39 @@ def test_table_1_has_ours_beside_the_papers(runs):
 
 
 def test_only_whole_networks_and_data_count(runs):
-    row = paper.TABLE_1.rows[0]
+    table = paper.TABLE_1
+    row = table.rows[0]
     for changed in (
         dict(data__train_size=10), dict(model__depths=(1, 1, 1)), dict(model__width=4),
         dict(data__name="cifar10"), dict(model__name="maskconnect29_w64_c8"),
-        dict(data__image_size=16), dict(data__label="coarse"),
+        dict(data__image_size=16), dict(data__label="coarse"), dict(data__validation_size=5000),
+        dict(data__crop_size=24),
     ):  # fmt: skip
         (one,) = group([made.finished(0.9, **{**FULL, **changed})])
-        assert not comparison.fills(one, row, "cifar100")
+        assert not comparison.fills(one, row, table)
     (one,) = group([made.finished(0.9, **FULL)])
-    assert comparison.fills(one, row, "cifar100")
+    assert comparison.fills(one, row, table)
+
+
+def test_mini_imagenet_counts_in_crops_of_the_papers_size():
+    table = paper.TABLE_4
+    row = table.rows[4]
+    for crop, counts in ((64, True), (None, False), (80, False)):
+        run = made.finished(
+            0.7, model__name=row.model, data__name="mini_imagenet", model__fan_in=4,
+            data__crop_size=crop,
+        )  # fmt: skip
+        assert comparison.fills(*group([run]), row, table) == counts
+
+
+def test_rows_of_other_recipes_say_in_what_they_differ(runs):
+    table = comparison.printed_table(paper.TABLE_1, group(runs))
+    assert "differing" not in table.headers  # but for aggregate and epochs, which have columns
+    other = runs_of((0.6,), PRUNED, model__fan_in=4, optimizer__grad_clip=1.0)
+    found = rows(comparison.printed_table(paper.TABLE_1, group([*runs, *other])))
+    said = {row["differing"] for row in found}
+    assert said == {None, "optimizer.grad_clip=None", "optimizer.grad_clip=1.0"}
+    assert [row["runs"] for row in found if row["differing"] and "1.0" in row["differing"]] == [1]
 
 
 def test_table_2_has_top_5():
@@ -145,6 +168,24 @@ def test_the_section_compares_with_the_full_connectivity(runs):
     key = "maskconnect29_w8_c8 on cifar100, full"
     assert merit[key]["mean"] == pytest.approx(0.72) and f"{key} (2)" in merit
     json.dumps(merit, allow_nan=False)
+
+
+def test_only_runs_of_one_recipe_are_compared(runs):
+    """All but the connections, the seed and what is only watched must be the same."""
+    family, full = made.make_family(), runs[3:5]
+
+    def sentences(**changed):
+        others = (*full, *runs_of((0.75, 0.77), PRUNED, model__fan_in=4, **changed))
+        return comparison.section(family, made.make_subject(family, others=others)).text
+
+    plan = (("learn", 300.0), ("tune", 20.0))
+    for same in ({}, dict(maskconnect__phases=plan), dict(eval__every_epochs=7)):
+        assert "4.00 points above the full connectivity" in sentences(**same)
+    for changed in (
+        dict(optimizer__learning_rate=0.5), dict(optimizer__grad_clip=1.0), dict(epochs=8),
+        dict(augment__flip=True), dict(batch_size=32), dict(dtype="bfloat16"),
+    ):  # fmt: skip
+        assert "the full connectivity" not in sentences(**changed)
 
 
 def test_the_papers_numbers():

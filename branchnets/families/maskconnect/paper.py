@@ -54,6 +54,7 @@ class Printed:
       dataset: registered name.
       runs: trainings that every row sums up; None where the paper does not say.
       rows: in the paper's order.
+      crop_size: pixels of the crops that the network is given; None: whole images.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Printed:
     dataset: str
     runs: int | None
     rows: tuple[Row, ...]
+    crop_size: int | None = None
 
 
 TABLE_1 = Printed(
@@ -113,6 +115,7 @@ TABLE_4 = Printed(
         Row("maskconnect29_w8_c8_miniimagenet", "learned", 4, Accuracy(71.36, 71.18, 0.19)),
         Row("maskconnect29_w8_c8_miniimagenet", "random", 4, Accuracy(67.97, 67.53, 0.20)),
     ),
+    crop_size=64,
 )  # fmt: skip
 
 TABLES = (TABLE_1, TABLE_2, TABLE_3, TABLE_4)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from branchnets.families.maskconnect import paper
-from branchnets.families.maskconnect.analysis.groups import Group, differing, group
+from branchnets.families.maskconnect.analysis.groups import ASIDE, Group, differing, group
 from branchnets.families.maskconnect.zoo import BUILDERS
 from branchnets.families.study import Subject
 from branchnets.report.content import Section, Table
@@ -21,6 +21,9 @@ _SHOWN = (
     "family", "model.name", "data.name", "model.connectivity", "model.fan_in", "model.aggregate",
     "epochs", "model.depths", "model.width", "model.branches", "maskconnect.phases",
 )  # fmt: skip
+
+#: Those that have one in a table of the paper, or that the row settles.
+_IN_TABLES = ("model.name", "model.connectivity", "model.fan_in", "model.aggregate", "epochs")
 
 _NAMES = {"full": "Fixed-Full", "learned": "Learned", "random": "Fixed-Random"}
 
@@ -53,7 +56,7 @@ def _text(groups: Sequence[Group]) -> str:
 
 
 def _pairs(groups: Sequence[Group]) -> tuple[list[Group], list[Group]]:
-    """Every group with the full connectivity of the same network, data and length."""
+    """Every group with the full connectivity of the same network, data and recipe."""
     full: dict[str, Group] = {}
     for one in groups:
         if one.connectivity == "full":
@@ -66,13 +69,17 @@ def _pairs(groups: Sequence[Group]) -> tuple[list[Group], list[Group]]:
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
+#: What a recipe says of connections, in which a run may differ from one with full connectivity.
+_OF_CONNECTIONS = ("model.connectivity", "model.fan_in", "model.aggregate", "maskconnect.")
+
+
 def _place(one: Group) -> str:
     """What two runs must share so that their accuracies say something about connectivity."""
-    varied = ("model.connectivity", "model.fan_in", "model.aggregate", "data.data_dir")
+    aside = (*ASIDE, *_OF_CONNECTIONS)
     kept = {
         path: value
         for path, value in one.config.items()
-        if path.startswith(("model.", "data.", "epochs")) and path not in varied
+        if value is not None and not path.startswith(aside)
     }
     return json.dumps(kept, sort_keys=True)
 
@@ -118,7 +125,7 @@ def runs_table(groups: Sequence[Group]) -> Table:
                 _millions(one.parameters_after),
                 total if active else None,
                 None if sizes is None else sizes.branches * sum(sizes.depths),
-                "; ".join(f"{path}={one.config.get(path)}" for path in more) or None,
+                _fields(one, more),
             )
         )
     return Table(
@@ -142,31 +149,41 @@ def printed_table(table: paper.Printed, groups: Sequence[Group]) -> Table:
     """
     top5 = any(row.top5 is not None for row in table.rows)
     parameters = any(row.test is not None for row in table.rows)
+    filling = [[one for one in groups if fills(one, row, table)] for row in table.rows]
+    more = differing(itertools.chain(*filling), _IN_TABLES)
+    empty: list[Group | None] = [None]
     rows: list[tuple[Any, ...]] = []
-    for row in table.rows:
-        fitting: list[Group | None] = [one for one in groups if fills(one, row, table.dataset)]
-        for one in fitting or [None]:
-            rows.append(_row(row, one, top5, parameters))
+    for row, fitting in zip(table.rows, filling, strict=True):
+        for one in fitting or empty:
+            cells = _row(row, one, top5, parameters)
+            rows.append((*cells, one and _fields(one, more)) if more else cells)
     runs = f" (of {table.runs} runs)" if table.runs else ""
     headers = ["{D,w,C}", "connectivity", "aggregate", "epochs", "runs"]
     headers += ["train (M)", "paper train", "test (M)", "paper test"] if parameters else []
     headers += ["top-1 (%)", "paper top-1"] + (["top-5 (%)", "paper top-5"] if top5 else [])
-    return Table(
-        table.name,
+    headers += ["differing"] if more else []
+    caption = (
         f"{table.title}: best (mean ± standard deviation) of the runs given, and what the paper "
         f"prints{runs}; – where no run is finished. Only unchanged networks on whole data sets "
-        "count." + (" Parameters as trained and after pruning." if parameters else ""),
+        "count, with images of the paper's size."
+    )
+    caption += " Parameters as trained and after pruning." if parameters else ""
+    caption += " The last column has the other fields in which the configs differ." if more else ""
+    return Table(
+        table.name,
+        caption,
         tuple(headers),
         tuple(rows),
     )
 
 
-def fills(one: Group, row: paper.Row, dataset: str) -> bool:
-    """Whether runs are of a row: the network, the data and the connectivity."""
+def fills(one: Group, row: paper.Row, table: paper.Printed) -> bool:
+    """Whether runs are of a row of a table: the network, the data and the connectivity."""
     return (
         one.ours
         and one.whole
-        and (one.model, one.dataset) == (row.model, dataset)
+        and (one.model, one.dataset) == (row.model, table.dataset)
+        and one.config.get("data.crop_size") == table.crop_size
         and (one.connectivity, one.fan_in) == (row.connectivity, row.fan_in)
     )
 
@@ -187,6 +204,10 @@ def _row(row: paper.Row, one: Group | None, top5: bool, parameters: bool) -> tup
     if top5:
         cells += [_accuracy(one, "test/top5_accuracy"), row.top5 and _printed(row.top5)]
     return tuple(cells)
+
+
+def _fields(one: Group, paths: Sequence[str]) -> str | None:
+    return "; ".join(f"{path}={one.config.get(path)}" for path in paths) or None
 
 
 def _accuracy(one: Group | None, figure: str) -> str | None:

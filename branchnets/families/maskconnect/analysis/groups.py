@@ -109,7 +109,8 @@ class Group:
     def whole(self) -> bool:
         """Whether it is a registered network, trained on all of a data set as it is."""
         changed = [f"model.{name}" for name in SIZES]
-        changed += ["data.train_size", "data.image_size", "data.pad_to", "data.channels"]
+        changed += ["data.train_size", "data.validation_size"]
+        changed += ["data.image_size", "data.pad_to", "data.channels"]
         own_labels = self.config.get("data.label") != "coarse"
         return own_labels and all(self.config.get(path) is None for path in changed)
 
