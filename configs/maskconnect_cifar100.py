@@ -9,9 +9,11 @@ Paper (Table 1, best of four runs): {29,8,8}, the default here, K = 4 75.89, K =
 `:model=...` takes any of maskconnect20_w4_c8, maskconnect29_w4_c8, maskconnect29_w8_c8 and
 maskconnect29_w64_c8, `:connectivity=learned|random|full|real|ones` and `:k=1` the rows of the table
 (`full` is the true ResNeXt), `:aggregate=sum|mean` what a branch makes of its inputs.  Four seeds.
+`:aggregate=sum` wants `--config.optimizer.grad_clip=1.0`: on digits, at this rate of 0.1, it
+diverged without.
 
-Expected time: not measured.  `python -m benchmarks.train_step maskconnect29_w8_c8 --batch=128`
-gives images/s, of which the run takes 320 x 49,920; use an accelerator.
+Expected time: not measured.  `python -m benchmarks.train_step maskconnect29_w8_c8:aggregate=mean
+--batch=128` gives images/s, of which the run takes 320 x 49,920; use an accelerator.
 CIFAR-100 is read from a tfds directory: --config.data.data_dir=..., or TFDS_DATA_DIR.
 
 Differs: `:aggregate=mean` is the default; the sum of Eq. 2 multiplies the identity path by K in
@@ -20,6 +22,7 @@ channel, of which the paper says nothing.
 """
 
 from branchnets.engine import config as configs
+from branchnets.families.maskconnect.arguments import fan_in
 
 
 def get_config(arg=None):
@@ -36,7 +39,7 @@ def get_config(arg=None):
     config.seed = args.seed
     config.model.name = args.model
     config.model.connectivity = args.connectivity
-    config.model.fan_in = args.k
+    config.model.fan_in = fan_in(config.model.name, args.k)
     config.model.aggregate = args.aggregate
 
     config.data.name = "cifar100"

@@ -8,6 +8,7 @@ gives: `:connectivity=learned|real|random|ones|full`, `:k=4`, `:aggregate=mean|s
 """
 
 from branchnets.engine import config as configs
+from branchnets.families.maskconnect.arguments import fan_in
 
 
 def get_config(arg=None):
@@ -20,7 +21,7 @@ def get_config(arg=None):
     config.model.width = 8
     config.model.channels = 16
     config.model.connectivity = args.connectivity
-    config.model.fan_in = args.k
+    config.model.fan_in = fan_in(config.model.name, args.k)
     config.model.aggregate = args.aggregate
 
     config.data.name = "cifar10"

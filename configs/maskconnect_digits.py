@@ -8,6 +8,7 @@ rates.  The masks' rate is ten times the paper's, since a run has a hundredth of
 """
 
 from branchnets.engine import config as configs
+from branchnets.families.maskconnect.arguments import fan_in
 
 
 def get_config(arg=None):
@@ -18,7 +19,7 @@ def get_config(arg=None):
     config.seed = args.seed
     config.model.name = "maskconnect_digits"
     config.model.connectivity = args.connectivity
-    config.model.fan_in = args.k
+    config.model.fan_in = fan_in(config.model.name, args.k)
     config.model.aggregate = args.aggregate
 
     config.data.name = "digits"

@@ -11,13 +11,21 @@ Paper (Table 2, top-1 / top-5; learned K = C/2 against ResNeXt): {50,4,32}, the 
 `:connectivity=learned|random|full|real|ones` and `:k=16` choose the inputs (`full` is the true
 ResNeXt); K is C/2 unless `:k=` says otherwise.  Expected time: not measured.
 
-Differs: `:aggregate=mean` is the default.  The sum of Eq. 2 multiplies the identity path by K in
+Memory (an estimate, not measured): the streams that the modules give, 2 bytes (bfloat16) times the
+sum over modules of C x height x width x channels, are 353 MB an image for {50,4,32} and 1.14 GB for
+{101,4,64}, so 90 and 293 GB for a batch of 256; what else a training step keeps of each module
+(its mixed inputs, the convolutions' outputs) comes on top.  Spread the batch over devices, or make
+parts of it: --config.optimizer.accumulate_steps=8.
+
+Differs: images lose the mean of their channel, not of each pixel, and there are no random resized
+crops.  `:aggregate=mean` is the default.  The sum of Eq. 2 multiplies the identity path by K in
 every module of a stage but the first: by 16^22 = 3e26 over the 22 such modules of stage c4 of
 {101,4,32}, whose square, which the batch norms that follow compute, is beyond float32 (and
 bfloat16, which has the same range).
 """
 
 from branchnets.engine import config as configs
+from branchnets.families.maskconnect.arguments import fan_in
 
 
 def get_config(arg=None):
@@ -34,7 +42,7 @@ def get_config(arg=None):
     config.seed = args.seed
     config.model.name = args.model
     config.model.connectivity = args.connectivity
-    config.model.fan_in = args.k
+    config.model.fan_in = fan_in(config.model.name, args.k)
     config.model.aggregate = args.aggregate
 
     config.data.name = "imagenet2012"
@@ -55,7 +63,8 @@ def get_config(arg=None):
     config.eval.every_epochs = 1
     config.checkpoint.every_epochs = 1
     if args.smoke:
-        small = dict(depths=(1, 1, 1, 1), branches=4, channels=32, fan_in=min(args.k or 2, 4))
+        k = 2 if args.k is None else min(args.k, 4)
+        small = dict(depths=(1, 1, 1, 1), branches=4, channels=32, fan_in=k)
         configs.smoke(config, model=small)
         config.maskconnect.phases = (("learn", 0.5), ("tune", 0.5))
     return config

@@ -9,10 +9,12 @@ classes are decoded once (minutes) and take 1.3 GB of memory, here and on the de
 Paper (Table 4, best of four runs): {29,8,8}, the default here, K = 4 71.36, ResNeXt 68.11, random
 K = 4 67.97 %; {20,4,8} (`:model=maskconnect20_w4_c8_miniimagenet`) 66.09, 62.12, 62.42 %.
 `:connectivity=learned|random|full|real|ones` and `:k=4` give the rows (`full` is the true ResNeXt),
-`:aggregate=sum|mean` what a branch makes of its inputs.  Four seeds.
+`:aggregate=sum|mean` what a branch makes of its inputs (the sum wants
+`--config.optimizer.grad_clip=1.0`).  Four seeds.
 
-Expected time: not measured.  `python -m benchmarks.train_step maskconnect29_w8_c8_miniimagenet
---batch=256` gives images/s, of which the run takes 320 x 49,920; use an accelerator.
+Expected time: not measured.  `python -m benchmarks.train_step --batch=256
+maskconnect29_w8_c8_miniimagenet:aggregate=mean` gives images/s, of which the run takes
+320 x 49,920; use an accelerator.
 
 Differs: which 600 images of a class the paper took is not known, so that its numbers are those of
 another draw; see branchnets/data/mini_imagenet.py.  `:aggregate=mean` is the default, and pixels
@@ -20,6 +22,7 @@ are divided by the standard deviation of their channel, as in maskconnect_cifar1
 """
 
 from branchnets.engine import config as configs
+from branchnets.families.maskconnect.arguments import fan_in
 
 
 def get_config(arg=None):
@@ -36,7 +39,7 @@ def get_config(arg=None):
     config.seed = args.seed
     config.model.name = args.model
     config.model.connectivity = args.connectivity
-    config.model.fan_in = args.k
+    config.model.fan_in = fan_in(config.model.name, args.k)
     config.model.aggregate = args.aggregate
 
     config.data.name = "mini_imagenet"

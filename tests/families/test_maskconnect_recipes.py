@@ -73,10 +73,31 @@ def test_images_as_the_paper_treats_them():
     ],
 )
 def test_arguments_choose_the_rows_of_the_tables(name, arguments, fan_in):
-    _, family = load(name, arguments)
-    assert family.model.fan_in == fan_in
+    config, family = load(name, arguments)
+    # The config says K, so that a run finds the paper's numbers beside it.
+    assert family.model.fan_in == config.model.fan_in == fan_in
     assert load(name, "aggregate=sum")[1].model.aggregate == "sum"
     assert not load(name, "connectivity=full")[1].has_masks
+
+
+@pytest.mark.parametrize("name", [*RECIPES, "digits", "cifar10_10k"])
+@pytest.mark.parametrize("smoke", ["", "smoke,"])
+def test_a_k_that_cannot_be_is_refused(name, smoke):
+    most = 32 if name == "imagenet" else 8
+    for k in (0, -1, most + 1):
+        with pytest.raises(configs.ConfigError, match=f"fan_in is {k}; .* read 1 to {most} others"):
+            configs.load(f"{CONFIGS / f'maskconnect_{name}.py'}:{smoke}k={k}")
+    for k in ("2.5", "four"):
+        with pytest.raises(configs.ConfigError, match=rf"(whole number|fan_in is).*{k}"):
+            configs.load(f"{CONFIGS / f'maskconnect_{name}.py'}:{smoke}k={k}")
+    if smoke:  # of 4 branches
+        given = {k: load(name, f"smoke,k={k}")[1].model.fan_in for k in (1, 4, most)}
+        assert given == {1: 1, 4: 4, most: 4}
+
+
+def test_an_unknown_network_is_named():
+    with pytest.raises(configs.ConfigError, match="Did you mean 'maskconnect29_w8_c8'"):
+        configs.load(f"{CONFIGS / 'maskconnect_cifar10.py'}:model=maskconect29_w8_c8")
 
 
 def test_shorter_runs_are_told_how():
