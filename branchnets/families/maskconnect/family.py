@@ -18,6 +18,7 @@ from branchnets.errors import ConfigError, unknown
 from branchnets.families import base
 from branchnets.families.maskconnect import ablations, connectivity, masks
 from branchnets.families.maskconnect.model import MaskConnectNet, ModuleSpec
+from branchnets.families.maskconnect.plan import check_plan, read_plan
 from branchnets.families.maskconnect.prune import (
     describe_pruned,
     layer_macs,
@@ -27,9 +28,6 @@ from branchnets.families.maskconnect.prune import (
 from branchnets.families.plain.resnet import BlockSpec, ResNet
 from branchnets.families.study import Analysis, Panel, Reference, Slimmed, Subject
 from branchnets.registry import build_from_config
-
-#: What the phases of a run can do.
-MODES = ("learn", "tune")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +99,7 @@ class MaskConnectFamily(base.Family):
 
     @property
     def has_masks(self) -> bool:
-        """Whether the network has a collection of masks; a true ResNeXt has none."""
+        """Whether the network has a collection of masks; a ResNeXt or a pruned one has none."""
         return isinstance(self.model, MaskConnectNet) and self.model.is_learned()
 
     def phases(self, total_steps: int) -> tuple[base.Phase, ...]:
@@ -163,7 +161,7 @@ class MaskConnectFamily(base.Family):
         return terms, base.Aux(metrics, mutated)
 
     def _connect(self, connect: str) -> dict[str, Any]:
-        if not self.has_masks:
+        if not isinstance(self.model, MaskConnectNet):
             return {}
         return {"connect": "real" if self.connectivity == "real" else connect}
 
@@ -249,7 +247,7 @@ class MaskConnectFamily(base.Family):
         """The network without the branches that nobody listens to; nothing to request."""
         if request:
             raise unknown("slimming request", next(iter(request)), ())
-        if not self.has_masks:
+        if not isinstance(self.model, MaskConnectNet):
             raise ConfigError(
                 "connectivity 'full' is a ResNeXt: every branch is read, so there is nothing to "
                 "take out. Slim a run with learned or random connectivity."
@@ -269,40 +267,3 @@ class MaskConnectFamily(base.Family):
 
     def layer_macs(self, model: nn.Module, image_shape: tuple[int, int, int]) -> int:
         return layer_macs(model, image_shape)
-
-
-def read_plan(phases: Any) -> tuple[tuple[str, float], ...]:
-    """(mode, epochs) of every phase; raises ConfigError where there are no such pairs."""
-    try:
-        plan = tuple((str(mode), float(epochs)) for mode, epochs in phases)
-        if not plan:
-            raise ValueError("empty")
-        return plan
-    except (TypeError, ValueError):
-        raise ConfigError(
-            f"maskconnect.phases is {phases!r}; it takes pairs of a mode and a number of epochs, "
-            "such as (('learn', 4.0), ('tune', 6.0))"
-        ) from None
-
-
-def check_plan(plan: tuple[tuple[str, float], ...], epochs: int) -> None:
-    """Refuses phases of another kind, length or sum than the run can have."""
-    for mode, length in plan:
-        if mode not in MODES:
-            raise unknown("phase of maskconnect.phases", mode, MODES)
-        if not length > 0:  # not a number neither
-            raise ConfigError(f"maskconnect.phases: {mode} lasts {length} epochs; give more than 0")
-    total = sum(length for _, length in plan)
-    if abs(total - epochs) > 1e-6:
-        parts = "".join(f"({mode!r},{length * epochs / total:.9g})," for mode, length in plan)
-        raise ConfigError(
-            f"maskconnect.phases add up to {total:g} epochs, the run has {epochs}; make them "
-            f'agree, in proportion by --config.maskconnect.phases="({parts})", and look at '
-            "schedule.milestones"
-        )
-    modes = [mode for mode, _ in plan]
-    if "learn" in modes[modes.index("tune") if "tune" in modes else len(modes) :]:
-        raise ConfigError(
-            "maskconnect.phases: a phase that learns the masks cannot follow one that has frozen "
-            "them"
-        )

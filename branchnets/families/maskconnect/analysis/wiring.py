@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from branchnets.families.maskconnect import connectivity, masks
-from branchnets.families.maskconnect.model import ModuleSpec, fixed
+from branchnets.families.maskconnect.model import MaskConnectNet, ModuleSpec, fixed
 
 if TYPE_CHECKING:
     from branchnets.families.maskconnect.family import MaskConnectFamily
@@ -59,7 +59,7 @@ class Wiring:
 
 def wiring(family: MaskConnectFamily, variables: Mapping[str, Any]) -> Wiring | None:
     """The connections that evaluation uses; None for a true ResNeXt, which has no masks."""
-    if not family.has_masks:
+    if not isinstance(family.model, MaskConnectNet):
         return None
     modules = family.model.modules()
     stored = jax.device_get(variables.get("masks", {}))
