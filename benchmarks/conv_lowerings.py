@@ -1,4 +1,5 @@
-"""Times every way to lower the grouped layers of the three networks of Coded ResNeXt's Table 1.
+"""Times every way to lower the grouped layers of the three networks of Coded ResNeXt's Table 1,
+and of the 1x1 layers of MaskConnect, in which every branch has a kernel of its own.
 
     python -m benchmarks.conv_lowerings [--json] [--network=c10] [--rounds=7] [--clock=processor]
 
@@ -7,7 +8,8 @@ every candidate in turn within each round. Prints the chosen form, the best one,
 their times; the goal is that no ratio is above 1.2. `--clock=processor` counts the processor
 seconds of all threads instead of wall time: steadier where other work shares the machine.
 
-The direct form ("grouped") is left out on CPU unless `--direct` is given: it takes seconds.
+The direct form ("grouped") is left out on CPU unless `--direct` is given: it takes seconds. Of
+1x1 layers the candidates are matrix products: dot:P is one for P branches.
 """
 
 from __future__ import annotations
@@ -29,45 +31,79 @@ from branchnets.nn.conv import choose_lowering, grouped_conv
 
 @dataclass(frozen=True)
 class Layer:
-    """A grouped 3x3 layer: `branches` of `width` channels each on `size` x `size` images."""
+    """A grouped layer: `branches` of `width` channels each on `size` x `size` images.
+
+    3x3 and as wide behind as before, unless `features` (of one branch) says that it is 1x1.
+    """
 
     batch: int
     branches: int
     width: int
     size: int
-    stride: int
+    stride: int = 1
+    features: int | None = None
 
     @property
     def name(self) -> str:
+        if self.features is not None:
+            return f"{self.branches}x({self.width}->{self.features}) {self.size}x{self.size}"
         return (
             f"{self.branches}x{self.width}d {self.size}x{self.size}"
             f"{' stride 2' if self.stride == 2 else ''}"
         )
 
+    @property
+    def x_shape(self) -> tuple[int, int, int, int]:
+        return self.batch, self.size, self.size, self.branches * self.width
+
+    @property
+    def kernel_shape(self) -> tuple[int, int, int, int]:
+        if self.features is not None:
+            return 1, 1, self.width, self.branches * self.features
+        return 3, 3, self.width, self.branches * self.width
+
     def operands(self) -> tuple[Array, Array, Array]:
         keys = jax.random.split(jax.random.key(0), 3)
-        channels, out = self.branches * self.width, (self.size - 1) // self.stride + 1
-        x = jax.random.normal(keys[0], (self.batch, self.size, self.size, channels))
-        kernel = 0.1 * jax.random.normal(keys[1], (3, 3, self.width, channels))
-        return x, kernel, jax.random.normal(keys[2], (self.batch, out, out, channels))
+        out = (self.size - 1) // self.stride + 1
+        x = jax.random.normal(keys[0], self.x_shape)
+        kernel = 0.1 * jax.random.normal(keys[1], self.kernel_shape)
+        dy = jax.random.normal(keys[2], (self.batch, out, out, self.kernel_shape[3]))
+        return x, kernel, dy
 
 
 def _stages(batch: int, branches: int, *layers: tuple[int, int, int]) -> list[Layer]:
     return [Layer(batch, branches, *layer) for layer in layers]
 
 
-# Widths, sizes and strides of Table 1.
+def _pointwise(batch: int, branches: int, *layers: tuple[int, int, int]) -> list[Layer]:
+    """Into a branch's bottleneck and out of it: (channels, width, size) of each stage."""
+    return [
+        Layer(batch, branches, width, size, features=features)
+        for channels, inner, size in layers
+        for width, features in ((channels, inner), (inner, channels))
+    ]
+
+
+# Widths, sizes and strides of Table 1; of MaskConnect's {20,4,8}, {29,8,8}
+# and {50,4,32} (at 160x160).
 NETWORKS = {
     "c10": _stages(32, 10, (11, 32, 1), (22, 32, 2), (22, 16, 1), (44, 16, 2), (44, 8, 1)),
     "c100": _stages(32, 20, (6, 32, 1), (12, 32, 2), (12, 16, 1), (24, 16, 2), (24, 8, 1)),
     "imagenet": _stages(
         8, 32, (4, 40, 1), (8, 40, 2), (8, 20, 1), (16, 20, 2), (16, 10, 1), (32, 10, 2), (32, 5, 1)
     ),
+    "w4_c8": _pointwise(32, 8, (64, 4, 32), (128, 8, 16), (256, 16, 8)),
+    "w8_c8": _pointwise(32, 8, (64, 8, 32), (128, 16, 16), (256, 32, 8)),
+    "w4_c32": _pointwise(1, 32, (256, 4, 40), (512, 8, 20), (1024, 16, 10), (2048, 32, 5)),
 }
 
 
 def candidates(layer: Layer, chosen: str, direct: bool) -> list[str]:
     """Every form worth timing: packs that are powers of two, mixed ones, the dense form."""
+    if layer.features is not None:
+        names = [f"dot:{p}" for p in (1, 2, 4, 8, 16, 32) if p <= layer.branches]
+        names += ["grouped"] * direct
+        return names if chosen in names else [chosen, *names]
     packs = [p for p in (1, 2, 4, 8, 16) if p < layer.branches and p * layer.width <= 96]
     names = [f"packed:{p}" for p in packs]
     names += [f"packed:{p},{q}" for q, p in zip(packs, packs[1:], strict=False)]
@@ -96,11 +132,13 @@ def compile_pass(layer: Layer, lowering: str) -> Callable[[], object]:
 
 def measure(layer: Layer, rounds: int, direct: bool, clock: Callable[[], float]) -> dict:
     """Median and smallest seconds of every candidate, and how the chosen one compares."""
-    shape = (layer.batch, layer.size, layer.size, layer.branches * layer.width)
-    kernel = (3, 3, layer.width, layer.branches * layer.width)
     backend = jax.default_backend()
     chosen = choose_lowering(
-        "cuda" if backend == "gpu" else backend, shape, kernel, layer.branches, layer.stride
+        "cuda" if backend == "gpu" else backend,
+        layer.x_shape,
+        layer.kernel_shape,
+        layer.branches,
+        layer.stride,
     )
     direct = direct or backend != "cpu"
     passes = {name: compile_pass(layer, name) for name in candidates(layer, chosen, direct)}
