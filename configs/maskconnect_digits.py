@@ -3,8 +3,9 @@
     python -m branchnets.main --config=configs/maskconnect_digits.py --workdir=runs/maskconnect
 
 `:connectivity=learned|real|random|ones|full`, `:k=1` and `:aggregate=sum` choose what is compared
-with what.  Not in the paper; its CIFAR phases in small: learn, freeze the top K, fine-tune at falling
-rates.  The masks' rate is ten times the paper's, since a run has a hundredth of its steps.
+with what.  Not in the paper; its CIFAR phases in small: learn, freeze the top K, fine-tune at
+falling rates.  The masks' rate is ten times the paper's, since a run has a hundredth of its steps.
+Two CPU cores: about 2 minutes (results/maskconnect.md: 98.61 ± 0.28 % with K = 4, 3 seeds).
 """
 
 from branchnets.engine import config as configs
