@@ -2,12 +2,12 @@
 
     python -m branchnets.main --config=configs/maskconnect_cifar10_10k.py --workdir=runs/mask_10k
 
-Not in the paper.  A fixed class-balanced subset of the training split and the whole test split; the
-stem pools, so that streams are 16x16 and have 16, 32 and 64 channels.  Compare only what this file
-gives: `:connectivity=learned|real|random|ones|full`, `:k=4`, `:aggregate=mean|sum`.  The masks' rate
-is ten times the paper's, since a run has a fiftieth of its steps; gradients are clipped so that the
-sum trains too.  Two CPU cores: about 10 minutes if idle; learned 67.2, random 68.3, full 68.0 %
-(results/maskconnect.md).
+Not in the paper.  A fixed class-balanced subset of the training split and the whole test split;
+the stem pools, so that streams are 16x16 and have 16, 32 and 64 channels.  Compare only what this
+file gives: `:connectivity=learned|real|random|ones|full`, `:k=4`, `:aggregate=mean|sum`.  The
+masks' rate is ten times the paper's, since a run has a fiftieth of its steps; gradients are clipped
+so that the sum trains too.  One busy CPU core: 23 to 27 minutes; learned 67.2, random 68.3, full
+68.0 % (results/maskconnect.md).
 """
 
 from branchnets.engine import config as configs
