@@ -20,7 +20,8 @@ def get_config(arg=None):
     )
     config = configs.base("maskconnect")
     config.seed = args.seed
-    config.model.name = "maskconnect20_w4_c8_miniimagenet"
+    config.model.name = "maskconnect20_w4_c8"
+    config.model.stem = "cifar_pool"
     config.model.width = 8
     config.model.channels = 16
     config.model.connectivity = args.connectivity

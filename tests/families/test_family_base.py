@@ -58,7 +58,7 @@ def test_cross_entropy_gradient_is_softmax_minus_one_hot():
 
 
 def test_an_unknown_family_names_the_known_ones():
-    with pytest.raises(ValueError, match="Did you mean 'coded'.*Known: coded, plain"):
+    with pytest.raises(ValueError, match="Did you mean 'coded'.*Known: coded, maskconnect, plain"):
         families.config_fields("code")
     with pytest.raises(ValueError, match="unknown family"):
         configs.base("anytimes")
