@@ -245,6 +245,16 @@ class MaskConnectFamily(base.Family):
         self, variables: Mapping[str, base.PyTree], **request: Any
     ) -> tuple[MaskConnectNet, base.PyTree, str]:
         """The network without the branches that nobody listens to; nothing to request."""
+        small, weights, kept = self._prune(variables, request)
+        return small, weights, "branches " + " ".join(str(len(found)) for found in kept.values())
+
+    def slim(self, subject: Subject, **request: Any) -> Slimmed:
+        """The pruned network of :meth:`take_out`, with what it saves."""
+        return describe_pruned(self.model, subject, *self._prune(subject.variables, request))
+
+    def _prune(
+        self, variables: Mapping[str, base.PyTree], request: Mapping[str, Any]
+    ) -> tuple[MaskConnectNet, base.PyTree, dict[str, np.ndarray]]:
         if request:
             raise unknown("slimming request", next(iter(request)), ())
         if not isinstance(self.model, MaskConnectNet):
@@ -257,13 +267,7 @@ class MaskConnectFamily(base.Family):
                 "connectivity 'real' weighs every branch with a real-valued mask, so none can be "
                 "taken out without a change of the function. Slim a run with learned connectivity."
             )
-        small, weights, kept = prune_network(self.model, variables)
-        return small, weights, "branches " + " ".join(str(len(found)) for found in kept.values())
-
-    def slim(self, subject: Subject, **request: Any) -> Slimmed:
-        """The pruned network of :meth:`take_out`, with what it saves."""
-        small, weights, _ = self.take_out(subject.variables, **request)
-        return describe_pruned(self.model, subject, small, weights)
+        return prune_network(self.model, variables)
 
     def layer_macs(self, model: nn.Module, image_shape: tuple[int, int, int]) -> int:
         return layer_macs(model, image_shape)

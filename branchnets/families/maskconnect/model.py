@@ -213,10 +213,17 @@ class MaskConnectNet(nn.Module):
         }
 
     @nn.nowrap
+    def readers(self) -> list[tuple[str, ModuleSpec, int]]:
+        """(name, spec, branches of the module before) of every module but the first, in order."""
+        modules = self.modules()
+        before = [spec.branches for spec in modules.values()]
+        _, *reading = modules.items()
+        return [(name, spec, count) for (name, spec), count in zip(reading, before, strict=False)]
+
+    @nn.nowrap
     def is_learned(self) -> bool:
         """Whether any module has masks; a pruned network, or one of one module, has none."""
-        _, *reading = self.modules().values()
-        return any(spec.connections is None for spec in reading)
+        return any(spec.connections is None for _, spec, _ in self.readers())
 
     @nn.compact
     def __call__(
@@ -256,12 +263,9 @@ class MaskConnectNet(nn.Module):
 
     def _connections(self, connect: str) -> dict[str, jax.Array]:
         """Module name -> m, of every module but the first."""
-        before, chosen = 0, {}
-        for name, spec in self.modules().items():
-            if before:
-                chosen[name] = self._mask(name, spec, before, connect)
-            before = spec.branches
-        return chosen
+        return {
+            name: self._mask(name, spec, before, connect) for name, spec, before in self.readers()
+        }
 
     def _mask(self, name: str, spec: ModuleSpec, before: int, connect: str) -> jax.Array:
         if spec.connections is not None:

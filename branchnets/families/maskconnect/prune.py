@@ -40,13 +40,11 @@ def frozen_connections(
     """
     stored = jax.device_get(variables.get("masks", {}))
     found: dict[str, np.ndarray] = {}
-    before = 0
-    for name, spec in model.modules().items():
-        if before and spec.connections is not None:
+    for name, spec, before in model.readers():
+        if spec.connections is not None:
             found[name] = np.asarray(fixed(spec.connections, spec.branches, before, name))
-        elif before:
+        else:
             found[name] = _mask_of(stored, name, (spec.branches, before))
-        before = spec.branches
     _check_frozen({name: mask for name, mask in found.items() if name in stored}, model.fan_in)
     return found
 
@@ -105,19 +103,16 @@ def prune_model(
       kept: module name -> indices of its branches that stay, increasing.
     """
     before: np.ndarray | None = None
-    specs = {}
+    specs = []
     for name, spec in model.modules().items():
         chosen: Connections | None = None
         if before is not None:
             rows = connections[name][kept[name]][:, before] > 0
             chosen = tuple(tuple(np.flatnonzero(row).tolist()) for row in rows)
-        specs[name] = dataclasses.replace(spec, branches=len(kept[name]), connections=chosen)
+        specs.append(dataclasses.replace(spec, branches=len(kept[name]), connections=chosen))
         before = kept[name]
-    stages = tuple(
-        tuple(specs[f"stage{s + 2}/block{b}"] for b in range(len(stage)))
-        for s, stage in enumerate(model.stages)
-    )
-    return model.clone(stages=stages)
+    rest = iter(specs)
+    return model.clone(stages=tuple(tuple(next(rest) for _ in stage) for stage in model.stages))
 
 
 #: Parameters and statistics whose last axis lists the branches' channels, branch after branch.
@@ -164,11 +159,14 @@ def prune_network(
 
 
 def describe_pruned(
-    model: MaskConnectNet, subject: Subject, small: MaskConnectNet, weights: PyTree
+    model: MaskConnectNet,
+    subject: Subject,
+    small: MaskConnectNet,
+    weights: PyTree,
+    kept: Mapping[str, np.ndarray],
 ) -> Slimmed:
     """The pruned network of a run, as :func:`prune_network` gives it, with what it saves."""
     full = jax.device_get(subject.variables)
-    kept = connectivity.alive(model.modules(), frozen_connections(model, full))
     record = {
         "branches": {name: indices.tolist() for name, indices in kept.items()},
         **_sizes(model, small, full, weights, subject.image_shape),

@@ -42,6 +42,11 @@ class Builder:
     stem: str = "cifar"
     stem_channels: int = 16
 
+    @property
+    def architecture(self) -> str:
+        """``{29,8,8}``: depth, width, cardinality."""
+        return f"{{{2 + 3 * sum(self.depths)},{self.width},{self.branches}}}"
+
     def __call__(
         self, *, num_classes: int, connectivity: str = "learned", **overrides: Any
     ) -> nn.Module:

@@ -189,9 +189,8 @@ def fills(one: Group, row: paper.Row, table: paper.Printed) -> bool:
 
 
 def _row(row: paper.Row, one: Group | None, top5: bool, parameters: bool) -> tuple[Any, ...]:
-    builder = BUILDERS[row.model]
     cells: list[Any] = [
-        f"{{{2 + 3 * sum(builder.depths)},{builder.width},{builder.branches}}}",
+        BUILDERS[row.model].architecture,
         f"{_NAMES[row.connectivity]}, K = {row.fan_in}",
         one and one.aggregate,
         one and one.config.get("epochs"),

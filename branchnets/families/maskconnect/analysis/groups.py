@@ -93,9 +93,7 @@ class Group:
     def architecture(self) -> str | None:
         """``{29,8,8}``: depth, width, cardinality."""
         sizes = self.sizes
-        if sizes is None:
-            return None
-        return f"{{{2 + 3 * sum(sizes.depths)},{sizes.width},{sizes.branches}}}"
+        return None if sizes is None else sizes.architecture
 
     @property
     def fan_in(self) -> int | None:

@@ -64,15 +64,13 @@ def wiring(family: MaskConnectFamily, variables: Mapping[str, Any]) -> Wiring | 
     modules = family.model.modules()
     stored = jax.device_get(variables.get("masks", {}))
     weights: dict[str, np.ndarray] = {}
-    before = 0
-    for name, spec in modules.items():
-        if before and spec.connections is not None:
+    for name, spec, before in family.model.readers():
+        if spec.connections is not None:
             weights[name] = np.asarray(fixed(spec.connections, spec.branches, before, name))
-        elif before and family.connectivity == "real":
+        elif family.connectivity == "real":
             weights[name] = np.asarray(stored[name], np.float32)
-        elif before:
+        else:
             weights[name] = np.asarray(masks.top(stored[name], family.model.fan_in))
-        before = spec.branches
     kept = connectivity.alive(modules, weights)
     return Wiring(modules, weights, kept, _state(family, stored))
 
