@@ -2,6 +2,8 @@
 
 from branchnets.data.augment import Augment
 from branchnets.data.base import Dataset, DataSpec, Mean, Split, as_mean
+from branchnets.data.inputs import EvalBatches, TrainInput, eval_input, train_input
+from branchnets.data.records import StreamedSplit
 from branchnets.data.registry import DATASETS, content_shape, load, spec
 from branchnets.data.resident import EvalInput, ResidentInput
 
@@ -10,12 +12,17 @@ __all__ = [
     "Augment",
     "DataSpec",
     "Dataset",
+    "EvalBatches",
     "EvalInput",
     "Mean",
     "ResidentInput",
     "Split",
+    "StreamedSplit",
+    "TrainInput",
     "as_mean",
     "content_shape",
+    "eval_input",
     "load",
     "spec",
+    "train_input",
 ]

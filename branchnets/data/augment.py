@@ -32,6 +32,11 @@ class Augment:
       randaugment_magnitude: m of RandAugment, 0..10.
       order: "crop_first" (crop, flip, RandAugment: Coded ResNeXt, appendix B) or
         "randaugment_first" (RandAugment, crop, flip: its authors' CIFAR code).
+      crop_area: of a random resized crop of a streamed image, the range of its share of the
+        image's area; None = no such crop.
+      crop_ratio: the range of its width over its height.
+      mixup: alpha of mixup; 0 = off.
+      cutmix: alpha of cutmix; 0 = off.
     """
 
     crop_padding: int = 0
@@ -39,6 +44,10 @@ class Augment:
     randaugment_layers: int = 0
     randaugment_magnitude: float = 0.0
     order: str = "crop_first"
+    crop_area: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:

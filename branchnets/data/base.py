@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from branchnets.data.records import StreamedSplit
 from branchnets.errors import DataError
+
+AnySplit = TypeVar("AnySplit", bound="Split | StreamedSplit")
 
 #: What is subtracted: a number per channel, or an image [H, W, C] (nested, as JSON has it).
 Mean = tuple[float, ...] | tuple[tuple[tuple[float, ...], ...], ...]
@@ -54,6 +57,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
     def take(self, indices: np.ndarray) -> Split:
         """The examples at `indices` (int [m]), in that order."""
         return Split(self.images[indices], self.labels[indices])
@@ -76,12 +85,12 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A whole dataset in host memory.
+    """A whole dataset: in host memory, or streamed.
 
     Attributes:
       name: the registry name.
       class_names: K names in label order.
-      splits: "train" and "test", and "validation" where one was held out.
+      splits: "train" and "test", and "validation" where there is one; all of one kind.
       mean: one number per channel, or an image [H, W, C] of the stored images' shape (per-pixel
         mean), in units where a pixel runs from 0 to 1.
       std: one number per channel, in the same units.
@@ -95,7 +104,7 @@ class Dataset:
 
     name: str
     class_names: tuple[str, ...]
-    splits: Mapping[str, Split]
+    splits: Mapping[str, Split | StreamedSplit]
     mean: Mean
     std: tuple[float, ...]
     crop_size: int | None = None
@@ -103,13 +112,14 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.splits:
             raise DataError(f"dataset {self.name!r} has no splits")
-        shapes = {name: split.images.shape[1:] for name, split in self.splits.items()}
+        shapes = {name: split.image_shape for name, split in self.splits.items()}
         if len(set(shapes.values())) > 1:
             raise DataError(f"dataset {self.name!r}: image shapes differ by split: {shapes}")
         self._check_crop()
         self._check_statistics()
         for name, split in self.splits.items():
-            check_labels(split.labels, self.num_classes, f"{self.name}/{name}")
+            if isinstance(split, Split):  # streamed labels are checked as they are read
+                check_labels(split.labels, self.num_classes, f"{self.name}/{name}")
 
     def _check_crop(self) -> None:
         height, width, _ = self.stored_shape
@@ -141,8 +151,12 @@ class Dataset:
     @property
     def stored_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the images in `splits`."""
-        height, width, channels = next(iter(self.splits.values())).images.shape[1:]
-        return height, width, channels
+        return next(iter(self.splits.values())).image_shape
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded as they are needed."""
+        return isinstance(next(iter(self.splits.values())), StreamedSplit)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -161,7 +175,7 @@ class Dataset:
     def spec(self) -> DataSpec:
         return DataSpec(self.image_shape, self.num_classes, self.class_names)
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> Split | StreamedSplit:
         """The split of that name; a KeyError lists the names there are."""
         if name not in self.splits:
             raise DataError(
@@ -248,8 +262,8 @@ def balanced_indices(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, np.int64)
 
 
-def hold_out(split: Split, size: int, seed: int) -> tuple[Split, Split]:
+def hold_out(split: AnySplit, size: int, seed: int) -> tuple[AnySplit, AnySplit]:
     """Divide a split in two: (the rest, a class-balanced part of `size` fixed by `seed`)."""
     held = balanced_indices(split.labels, size, seed)
     rest = np.setdiff1d(np.arange(len(split)), held, assume_unique=True)
-    return split.take(rest), split.take(held)
+    return split.take(rest), split.take(held)  # type: ignore[return-value]

@@ -46,8 +46,13 @@ def load_outside(
     content = image_shape if content_shape is None else content_shape
     if text in DATASETS and text != "folder":
         config = SimpleNamespace(name=text, data_dir=data_dir, data_dir_flag=flag)
-        found = load(config).split(split).images
-        shapes, images = [found.shape[1:]], refit(found, image_shape, content)
+        found = load(config).split(split)
+        if not isinstance(found, Split):
+            raise DataError(
+                f"{text} is too large to be held in memory; give a folder with some of its images"
+            )
+        shapes: list[tuple[int, ...]] = [found.image_shape]
+        images = refit(found.images, image_shape, content)
     else:
         paths, shapes = _paths(text), []
         images = np.empty((len(paths), *image_shape), np.uint8)

@@ -22,6 +22,7 @@ from branchnets.data.base import (
     field,
     hold_out,
 )
+from branchnets.data.records import StreamedSplit
 from branchnets.errors import DataError
 
 
@@ -31,26 +32,43 @@ def prepare(dataset: Dataset, cfg: Any) -> Dataset:
     In this order: hold out `validation_size` of the training split, keep a class-balanced
     `train_size` of what is left (both fixed by `split_seed`), resize to `image_size`, pad to
     `pad_to`, take the mean image of what is now the training split (`per_pixel_mean`), and give
-    the network crops of `crop_size`. The test split is never drawn from or added to.
+    the network crops of `crop_size`. The test split is never drawn from or added to. Streamed
+    images are only divided: they are brought to their size as they are decoded.
 
     Args:
       dataset: as read, with a "train" split if validation_size, train_size or per_pixel_mean is
         set.
       cfg: anything with those attributes; absent or None means "leave it".
     """
-    splits = _divide(dataset, cfg)
+    divided = _divide(dataset, cfg)
+    if dataset.streamed:
+        _refuse_stored(dataset.name, cfg)
+        return replace(dataset, splits=divided)
+    splits = {name: part for name, part in divided.items() if isinstance(part, Split)}
     if (size := field(cfg, "image_size")) is not None:
         splits = {name: resize(split, int(size)) for name, split in splits.items()}
     if (size := field(cfg, "pad_to")) is not None:
         splits = {name: pad(split, int(size)) for name, split in splits.items()}
     dataset = replace(dataset, splits=splits)
     if field(cfg, "per_pixel_mean", False):
-        dataset = replace(dataset, mean=mean_image(dataset.split("train").images))
+        train = dataset.split("train")
+        assert isinstance(train, Split)
+        dataset = replace(dataset, mean=mean_image(train.images))
     height, width, _ = dataset.stored_shape
     return replace(dataset, crop_size=_crop_size(cfg, height, width))
 
 
-def _divide(dataset: Dataset, cfg: Any) -> dict[str, Split]:
+def _refuse_stored(name: str, cfg: Any) -> None:
+    """Raise a DataError for fields that need all images in memory."""
+    for what in ("pad_to", "crop_size", "per_pixel_mean"):
+        if field(cfg, what, False):
+            raise DataError(
+                f"data.{what} is for data sets held in memory, and {name!r} is streamed; leave it "
+                "empty (augment.crop_area and eval.crop_fraction crop streamed images)"
+            )
+
+
+def _divide(dataset: Dataset, cfg: Any) -> dict[str, Split | StreamedSplit]:
     """The splits after holding out validation and taking the subset."""
     splits = dict(dataset.splits)
     seed = int(field(cfg, "split_seed", 0))

@@ -13,34 +13,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
-from branchnets.data.augment import Augment, augment, crop_flip, normalize
+from branchnets.data.augment import normalize
 from branchnets.data.base import Dataset, Split, centre
+from branchnets.data.finish import Finish
+from branchnets.data.placement import EVERYWHERE, SPREAD, check_batch_size, put, spread
 from branchnets.errors import DataError
 
 _ORDER_PURPOSE = 0x6F7264  # sets these keys apart from other uses of the seed
-
-
-def check_batch_size(batch_size: int, mesh: Mesh | None, what: str = "batch_size") -> None:
-    """Raise a ValueError unless the mesh's "data" axis divides `batch_size`."""
-    if batch_size < 1:
-        raise DataError(f"{what}={batch_size} must be at least 1")
-    if mesh is not None and batch_size % mesh.shape["data"]:
-        devices = mesh.shape["data"]
-        nearest = max(devices, batch_size // devices * devices)
-        raise DataError(
-            f"{what}={batch_size} does not divide evenly over {devices} devices; "
-            f"{nearest} or {nearest + devices} would"
-        )
-
-
-def _put(array: np.ndarray, mesh: Mesh | None, spec: PartitionSpec) -> jax.Array:
-    """Place a host array that every process holds whole."""
-    if mesh is None:
-        return jnp.asarray(array)
-    sharding = NamedSharding(mesh, spec)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 class ResidentInput:
@@ -84,30 +65,22 @@ class ResidentInput:
             )
         self.batch_size = batch_size
         self.steps_per_epoch = len(split) // batch_size
-        self._augment = (
-            augment_config
-            if isinstance(augment_config, Augment)
-            else Augment.from_config(augment_config)
-        )
-        self._size = dataset.image_shape[:2]
-        self._mean, self._std = np.asarray(dataset.mean), dataset.std
-        # What a warp of RandAugment uncovers is filled with the mean colour.
-        self._colour = tuple(self._mean.reshape(-1, self._mean.shape[-1]).mean(axis=0).tolist())
-        if self._mean.ndim > 1 and self._mean.shape != split.images.shape[1:]:
+        self._finish = Finish(dataset, augment_config, mesh)
+        mean_shape = np.shape(dataset.mean)
+        if len(mean_shape) > 1 and mean_shape != split.images.shape[1:]:
             raise DataError(
-                f"the mean image of {dataset.name!r} has shape {self._mean.shape}, its training "
+                f"the mean image of {dataset.name!r} has shape {mean_shape}, its training "
                 f"images {split.images.shape[1:]}"
             )
         self._mesh = mesh
-        everywhere = PartitionSpec()
-        self._images = _put(split.images, mesh, everywhere)
-        self._labels = _put(split.labels, mesh, everywhere)
+        self._images = put(split.images, mesh, EVERYWHERE)
+        self._labels = put(split.labels, mesh, EVERYWHERE)
         # A key is stored as its data, as everywhere; an argument of the step, not a constant in it.
         key = np.asarray(jax.random.key_data(jax.random.key(seed)))
-        self._key = _put(key, mesh, everywhere)
+        self._key = put(key, mesh, EVERYWHERE)
         self._epoch = -1
         self._order: jax.Array | None = None
-        replicated = None if mesh is None else NamedSharding(mesh, everywhere)
+        replicated = None if mesh is None else NamedSharding(mesh, EVERYWHERE)
         self._make_order = jax.jit(
             partial(_epoch_order, seed=seed, size=len(split)), out_shardings=replicated
         )
@@ -148,23 +121,12 @@ class ResidentInput:
         """
         start = (step % self.steps_per_epoch) * self.batch_size
         indices = jax.lax.dynamic_slice(arrays["order"], (start,), (self.batch_size,))
-        indices = self._spread(indices)
-        images = self._spread(arrays["images"][indices])
-        mean = jnp.asarray(self._mean, jnp.float32)
-        if mean.ndim > 1:
-            mean = self._spread(jnp.broadcast_to(mean, images.shape))
-            mean = crop_flip(key, mean, self._augment, self._size)
-        images = augment(key, images, self._augment, self._colour, self._size)
-        return {
-            "image": self._spread(normalize(images, mean, self._std)),
-            "label": self._spread(arrays["labels"][indices]),
-        }
+        indices = spread(indices, self._mesh)
+        images = spread(arrays["images"][indices], self._mesh)
+        return self._finish(key, images, arrays["labels"][indices])
 
-    def _spread(self, array: jax.Array) -> jax.Array:
-        if self._mesh is None:
-            return array
-        sharding = NamedSharding(self._mesh, PartitionSpec("data"))
-        return jax.lax.with_sharding_constraint(array, sharding)
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 def _epoch_order(epoch: jax.Array, *, seed: int, size: int) -> jax.Array:
@@ -200,10 +162,10 @@ class EvalInput:
         self.num_examples = len(split)
         self._split, self._mesh = split, mesh
         self._size = dataset.image_shape[:2]
-        spread = None if mesh is None else NamedSharding(mesh, PartitionSpec("data"))
+        sharding = None if mesh is None else NamedSharding(mesh, SPREAD)
         self._normalize = jax.jit(
             partial(normalize, mean=np.asarray(dataset.central_mean, np.float32), std=dataset.std),
-            out_shardings=spread,
+            out_shardings=sharding,
         )
 
     @property
@@ -223,9 +185,8 @@ class EvalInput:
             if missing:
                 images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)))
                 labels, mask = np.pad(labels, (0, missing)), np.pad(mask, (0, missing))
-            spec = PartitionSpec("data")
             yield {
-                "image": self._normalize(_put(images, self._mesh, spec)),
-                "label": _put(labels, self._mesh, spec),
-                "mask": _put(mask, self._mesh, spec),
+                "image": self._normalize(put(images, self._mesh, SPREAD)),
+                "label": put(labels, self._mesh, SPREAD),
+                "mask": put(mask, self._mesh, SPREAD),
             }

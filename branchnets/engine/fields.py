@@ -38,10 +38,24 @@ def base(family: str = "plain") -> ConfigDict:
         place in training and in the middle in evaluation), `per_pixel_mean` (optional: subtract the
         mean image of the training split in place of its mean colour, before images are cropped),
         `channels` (optional: of image folders and the fake source), `num_classes` and `fake_size`
-        (optional: of the fake source).
+        (optional: of the fake source), `mean` and `std` (optional: per channel, pixels from 0 to 1,
+        in place of the data set's own), `stream` (optional: decode images as they are needed
+        instead of holding them all; empty = as the data set does), and of streamed sets `workers`
+        (optional: processes that decode; empty = by the number of cores, 0 = threads of this
+        process), `decoder` ("auto", "opencv" or "pillow") and `on_error` (what an image that cannot
+        be read does: "stop" or "skip").
       - `augment`: `crop_padding` (pixels around an image before it is cropped), `flip`,
         `randaugment_layers`, `randaugment_magnitude`, `order` ("crop_first" or
-        "randaugment_first").
+        "randaugment_first"), `crop_area` (optional: range of the share of a streamed image's area
+        that a random resized crop takes, such as (0.08, 1.0)) and `crop_ratio` (range of its width
+        over its height), `mixup` and `cutmix` (the alpha of each; 0 = off).
+      - `loss.label_smoothing`.
+      - `init`: `source` (optional: a run directory or a weights file to start from), `checkpoint`
+        ("latest", "best" or a step, of a run), `new_head` (start with a fresh last layer even where
+        the classes are as many).
+      - `ema.decay` (of the running average of weights and statistics that is evaluated; 0 = off).
+      - `bn_reestimation.batches` (training batches over which the batch-norm statistics are taken
+        anew, with frozen weights, before the last evaluation; 0 = off).
       - `optimizer`: `name`, `base_learning_rate` (for 256 examples: the rate used is
         base_learning_rate * batch_size / 256) or `learning_rate` (optional; the rate itself, and
         the stronger of the two), `momentum`, `nesterov`, `weight_decay`, `weight_decay_exclude`
@@ -51,7 +65,10 @@ def base(family: str = "plain") -> ConfigDict:
         `final_learning_rate` (of the cosine), `update_every` ("epoch" or "step": how often the rate
         changes), `milestones` (epochs) and `factor` (of the steps).
       - `eval`: `batch_size` (optional; empty = that of training), `every_epochs` (0 = only at the
-        end), `split` (optional; empty = validation if there is one, else test).
+        end), `split` (optional; empty = validation if there is one, else test), `image_size`
+        (optional: side of the images that are evaluated; empty = that of training) and
+        `crop_fraction` (of streamed images: the shorter side is resized to image size /
+        crop_fraction before the middle is cropped).
       - `checkpoint`: `every_epochs`, `every_steps` (optional; replaces every_epochs),
         `keep_latest`, `keep_best`, `best_metric`.
       - `log.every_steps`.
@@ -79,6 +96,12 @@ def base(family: str = "plain") -> ConfigDict:
                 num_classes=placeholder(int),
                 channels=placeholder(int),
                 fake_size=placeholder(int),
+                mean=placeholder(tuple),
+                std=placeholder(tuple),
+                stream=placeholder(bool),
+                workers=placeholder(int),
+                decoder="auto",
+                on_error="stop",
             ),
             augment=dict(
                 crop_padding=0,
@@ -86,7 +109,15 @@ def base(family: str = "plain") -> ConfigDict:
                 randaugment_layers=0,
                 randaugment_magnitude=0.0,
                 order="crop_first",
+                crop_area=placeholder(tuple),
+                crop_ratio=(3 / 4, 4 / 3),
+                mixup=0.0,
+                cutmix=0.0,
             ),
+            loss=dict(label_smoothing=0.0),
+            init=dict(source=placeholder(str), checkpoint="latest", new_head=False),
+            ema=dict(decay=0.0),
+            bn_reestimation=dict(batches=0),
             optimizer=dict(
                 name="sgd",
                 base_learning_rate=0.1,
@@ -106,7 +137,13 @@ def base(family: str = "plain") -> ConfigDict:
                 milestones=(),
                 factor=0.1,
             ),
-            eval=dict(batch_size=placeholder(int), every_epochs=1, split=placeholder(str)),
+            eval=dict(
+                batch_size=placeholder(int),
+                every_epochs=1,
+                split=placeholder(str),
+                image_size=placeholder(int),
+                crop_fraction=0.875,
+            ),
             checkpoint=dict(
                 every_epochs=1,
                 every_steps=placeholder(int),

@@ -24,12 +24,15 @@ MAY_CHANGE = (
     "eval.batch_size",
     "checkpoint.*",
     "data.data_dir",
+    "data.workers",
 )
 """Fields that do not change what is learned: a run may be resumed with others."""
 
 _CHOICES = {
     "dtype": tuple(DTYPES),
     "augment.order": ORDERS,
+    "data.decoder": ("auto", "opencv", "pillow"),
+    "data.on_error": ("stop", "skip"),
     "schedule.name": ("cosine", "step", "constant"),
     "schedule.update_every": ("epoch", "step"),
 }
@@ -52,7 +55,16 @@ _AT_LEAST = {
     "checkpoint.keep_latest": 1,
     "checkpoint.keep_best": 0,
     "log.every_steps": 1,
+    "data.workers": 0,
+    "augment.mixup": 0,
+    "augment.cutmix": 0,
+    "loss.label_smoothing": 0,
+    "ema.decay": 0,
+    "bn_reestimation.batches": 0,
+    "eval.image_size": 1,
 }
+
+_BELOW = {"loss.label_smoothing": 1, "ema.decay": 1}
 
 
 @dataclass(frozen=True)
@@ -150,6 +162,13 @@ def validate(config: ConfigDict, num_devices: int, *, train: bool = True) -> Non
         value = flat[path]
         if value is not None and not (value >= least and math.isfinite(value)):
             raise ConfigError(f"{path} is {value}; it must be at least {least}.")
+    for path, most in _BELOW.items():
+        if not flat[path] < most:
+            raise ConfigError(f"{path} is {flat[path]}; it must be below {most}.")
+    if not 0 < config.eval.crop_fraction <= 1:
+        raise ConfigError(
+            f"eval.crop_fraction is {config.eval.crop_fraction}; it must be above 0 and at most 1."
+        )
     for path in ("optimizer.learning_rate", "optimizer.base_learning_rate"):
         if flat[path] is not None and not (flat[path] > 0 and math.isfinite(flat[path])):
             raise ConfigError(f"{path} is {flat[path]}; it must be above 0.")

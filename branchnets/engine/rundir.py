@@ -143,7 +143,8 @@ class RunDir:
         return resumed
 
     def _refuse_other(self, config: ConfigDict) -> None:
-        changed = diff(self._saved()["raw"], config)
+        # Filled up with the defaults of fields that did not exist when the run was started.
+        changed = diff(self.config(), config)
         if changed:
             raise RunDirError(
                 f"{self.path} holds a run with another config:\n  "

@@ -68,7 +68,7 @@ class Run:
     @property
     def variables(self) -> dict[str, Any]:
         """The weights to use the network with, as ``model.apply`` takes them."""
-        return self.state.variables
+        return self.state.averaged
 
     @property
     def dataset(self) -> data.Dataset:

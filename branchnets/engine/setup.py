@@ -35,16 +35,16 @@ class EvalSetup:
     family: Family
     mesh: Mesh
 
-    def evaluation_input(self, split: str) -> data.EvalInput:
+    def evaluation_input(self, split: str) -> data.EvalBatches:
         """The batches of a split; raises DataError where there is none of that name."""
         return self.batches(self.dataset.split(split))
 
-    def batches(self, split: data.Split) -> data.EvalInput:
+    def batches(self, split: data.Split | data.StreamedSplit) -> data.EvalBatches:
         """The batches of any images of the network's shape, normalised as the data set's are."""
         batch_size = self.config.eval.batch_size or self.config.batch_size
         # Padding is masked out, so rounding the batch up to the devices changes no figure.
         batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
-        return data.EvalInput(split, self.dataset, batch_size, self.mesh)
+        return data.eval_input(split, self.dataset, self.config, batch_size, self.mesh)
 
     def abstract_state(self) -> TrainState:
         """Shapes and shardings of the state, for restoring a checkpoint into."""
@@ -66,7 +66,7 @@ class Setup(EvalSetup):
       optimizers: one for every trainable collection.
     """
 
-    inputs: data.ResidentInput
+    inputs: data.TrainInput
     resolved: configs.Resolved
     rate: optax.Schedule
     optimizers: dict[str, optax.GradientTransformation]
@@ -114,9 +114,7 @@ def prepare(config: ConfigDict, devices: list[jax.Device] | None = None) -> Setu
     configs.validate(config, mesh.size)
     evaluated = _prepare(config, mesh)
     dataset, family = evaluated.dataset, evaluated.family
-    inputs = data.ResidentInput(
-        dataset.split("train"), dataset, config.augment, config.batch_size, config.seed, mesh
-    )
+    inputs = data.train_input(dataset, config, mesh)
     resolved = configs.resolve(config, steps_per_epoch=inputs.steps_per_epoch)
     rate = optim.schedule(config, resolved)
     optimizers = {

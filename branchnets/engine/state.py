@@ -24,6 +24,8 @@ class TrainState:
       model_state: other collection -> variables, such as ``{"batch_stats": ...}``.
       opt_state: trainable collection -> optimiser state.
       extra: the family's own; one structure for the whole run.
+      ema: collection -> running averages of its variables (``ema.decay``); none where there are
+        none to keep.
     """
 
     step: jax.Array
@@ -31,11 +33,17 @@ class TrainState:
     model_state: dict[str, PyTree]
     opt_state: dict[str, PyTree]
     extra: PyTree
+    ema: dict[str, PyTree] = flax.struct.field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, PyTree]:
-        """All collections, as ``model.apply`` takes them."""
+        """All collections as they are trained, as ``model.apply`` takes them."""
         return {**self.params, **self.model_state}
+
+    @property
+    def averaged(self) -> dict[str, PyTree]:
+        """All collections as they are evaluated: running averages in place of what has any."""
+        return {**self.variables, **self.ema}
 
 
 def create(

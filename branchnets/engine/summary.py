@@ -28,7 +28,7 @@ def summarise(
     Args:
       seconds: training time of the whole run.
     """
-    metrics = evaluator(state.variables, state.extra, setup.evaluation_input("test"))
+    metrics = evaluator(state.averaged, state.extra, setup.evaluation_input("test"))
     step = int(state.step)
     writer.write(step, metrics, split="final_test")
     figures, text = setup.family.summary(metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -23,7 +24,7 @@ from branchnets.engine.setup import Setup, prepare
 from branchnets.engine.state import TrainState
 from branchnets.engine.stopping import PREEMPTED, StopRequest
 from branchnets.engine.summary import summarise
-from branchnets.errors import TrainingError
+from branchnets.errors import DataError, TrainingError
 from branchnets.families.base import Phase
 
 #: Steps that the host may be ahead of the devices: enough to keep them busy, few enough to stop.
@@ -48,7 +49,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
     first = jax.process_index() == 0
     run_dir = RunDir(workdir, write=first)
     setup = prepare(config, devices)
-    with run_dir:
+    with run_dir, contextlib.closing(setup.inputs):
         run_dir.start(config, setup.derived(), environment.describe())
         settings = config.checkpoint
         checkpoints = Checkpoints(
@@ -155,7 +156,7 @@ class Loop:
             "compiling the first one ..."
         )
         while self.done < end:
-            arrays = setup.inputs.arrays(self.done)
+            arrays = self._arrays()
             self.state, self._tally, marker = compiled(self.state, arrays, self._tally)
             self.done += 1
             self._wait(marker)
@@ -165,6 +166,15 @@ class Loop:
                 self._save(None)
                 return self.stop.status or PREEMPTED
         return None
+
+    def _arrays(self) -> Any:
+        """What the next step needs; where the input fails, what was trained is saved first."""
+        try:
+            return self.setup.inputs.arrays(self.done)
+        except DataError:
+            self._look()
+            self._save(None)
+            raise
 
     def _wait(self, marker: jax.Array) -> None:
         # Without this the host runs far ahead, and Ctrl-C would wait for all that is queued.
@@ -218,7 +228,7 @@ class Loop:
     def _evaluate(self) -> dict[str, float]:
         split = self.setup.validation_split
         with self.progress.pause():
-            metrics = self.evaluator(self.state.variables, self.state.extra, self._validation)
+            metrics = self.evaluator(self.state.averaged, self.state.extra, self._validation)
         found = evaluate.scalars(metrics)
         self.writer.write(self.done, found, split=split, epoch=self._epoch)
         self.progress.message(

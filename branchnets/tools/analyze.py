@@ -165,7 +165,7 @@ def _subject(
     run.setup.evaluation_input(split)  # raises now if there are none
     subject = run.subject(outside, "" if ood is None else str(ood), track)
 
-    def examples(name: str) -> data.EvalInput:
+    def examples(name: str) -> data.EvalBatches:
         return run.setup.evaluation_input(split if name == "test" else name)
 
     return dataclasses.replace(subject, examples=examples, options=options, studied=split)

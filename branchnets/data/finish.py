@@ -1,0 +1,60 @@
+"""The last part of training input, inside the jitted step: augment and normalise a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from branchnets.data.augment import Augment, augment, crop_flip, normalize
+from branchnets.data.base import Dataset
+from branchnets.data.placement import spread
+
+
+class Finish:
+    """Makes of pixels what a network is trained on; pure, to be traced.
+
+    Args:
+      dataset: gives mean, std and the size of crops.
+      augment_config: an Augment, or a config's `augment` section.
+      mesh: over whose "data" axis the batch lies; None = the default device.
+    """
+
+    def __init__(self, dataset: Dataset, augment_config: Any, mesh: Mesh | None = None) -> None:
+        self._augment = (
+            augment_config
+            if isinstance(augment_config, Augment)
+            else Augment.from_config(augment_config)
+        )
+        self._size = dataset.image_shape[:2]
+        self._mean, self._std = np.asarray(dataset.mean), dataset.std
+        # What a warp of RandAugment uncovers is filled with the mean colour.
+        self._colour = tuple(self._mean.reshape(-1, self._mean.shape[-1]).mean(axis=0).tolist())
+        self._mesh = mesh
+
+    def __call__(
+        self, key: jax.Array, images: jax.Array, labels: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The batch of a step.
+
+        Args:
+          key: random key of this step's augmentation.
+          images: uint8 [B, H, W, C], spread over the mesh.
+          labels: int32 [B], likewise.
+
+        Returns:
+          "image" float32 [B, H, W, C] normalised, of the dataset's `image_shape`, "label" int32
+          [B]; the batch axis lies over the mesh's "data" axis.
+        """
+        mean = jnp.asarray(self._mean, jnp.float32)
+        if mean.ndim > 1:
+            mean = spread(jnp.broadcast_to(mean, images.shape), self._mesh)
+            mean = crop_flip(key, mean, self._augment, self._size)
+        images = augment(key, images, self._augment, self._colour, self._size)
+        return {
+            "image": spread(normalize(images, mean, self._std), self._mesh),
+            "label": spread(labels, self._mesh),
+        }
