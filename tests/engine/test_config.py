@@ -126,6 +126,7 @@ def test_every_empty_field_of_base_can_be_emptied_again(file):
     for path in optional:
         texts = {"data.data_dir": "/x", "eval.split": "/x"}
         texts |= {"model.active": "(3,)", "model.head_bias": "true", "data.per_pixel_mean": "true"}
+        texts |= {"data.stream": "true"}
         value = texts.get(path, "3")
         full = c.load(file, [f"--config.{path}={value}"])
         assert leaves(full)[path] is not None
