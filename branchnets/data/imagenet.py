@@ -1,31 +1,46 @@
-"""ImageNet-2012: what a network needs to know of it.
+"""ImageNet-2012: 1,281,167 training and 50,000 test images of 1,000 classes, streamed.
 
-Its 1.28 million images do not fit on a device, and this version has no streamed input: a config
-for it can be described, built and tried out with `:smoke`, but not trained.
+O. Russakovsky et al., "ImageNet large scale visual recognition challenge", IJCV 2015. The test
+split here is the published validation split, whose labels are public. Images come from a directory
+of tfds (`imagenet2012`), or from folders that are named by WordNet identifiers:
+
+    DIR/train/n01440764/*.JPEG      DIR/val/n01440764/*.JPEG      ...
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from branchnets.data.base import Dataset, DataSpec
-from branchnets.errors import UserError
+from branchnets.data.published import Published, table
 
-NUM_CLASSES = 1000
 SIZE = 224
 
 
+@functools.cache
+def classes() -> dict[str, str]:
+    """WordNet identifier -> English name, of the 1,000 classes in label order."""
+    return {wnid: name for wnid, name in table("imagenet2012.tsv")}
+
+
+@functools.cache
+def published() -> Published:
+    """What is known of it without its files."""
+    return Published(
+        "imagenet2012",
+        tuple(classes()),
+        tuple(classes().values()),
+        SIZE,
+        "train/n01440764/*.JPEG and val/n01440764/*.JPEG, a folder for each of the 1,000 classes",
+    )
+
+
 def spec(cfg: Any = None) -> DataSpec:
-    """224x224 colour images of 1,000 classes, which are named by their index."""
-    del cfg
-    return DataSpec((SIZE, SIZE, 3), NUM_CLASSES, tuple(map(str, range(NUM_CLASSES))))
+    """Colour images of 1,000 classes, 224x224 where the config says nothing else."""
+    return published().spec(cfg)
 
 
 def read(cfg: Any = None) -> Dataset:
-    """Raises UserError: reading ImageNet needs streamed input."""
-    del cfg
-    raise UserError(
-        "imagenet2012 does not fit on a device, and this version cannot stream it yet. "
-        "CONFIG.py:smoke runs the same network and recipe on made-up images; "
-        "python -m branchnets.tools.describe --config=CONFIG.py prints its parameters."
-    )
+    """The splits "train" and "test"; see :meth:`branchnets.data.published.Published.read`."""
+    return published().read(cfg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -25,9 +26,16 @@ _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """The image files below a folder, sorted by path; hidden files and folders are left out.
+    """The image files below a folder, sorted by path; see :func:`list_names`."""
+    root = Path(folder).expanduser()
+    return [root / name for name in list_names(root)]
 
-    Links are followed; a folder that links lead to several times, or to itself, is listed once.
+
+def list_names(folder: str | os.PathLike[str]) -> list[str]:
+    """The image files below a folder as paths relative to it, with forward slashes, sorted.
+
+    Hidden files and folders are left out. Links are followed; a folder that links lead to several
+    times, or to itself, is listed once.
 
     Raises:
       DataError: there is no such folder, or it cannot be listed.
@@ -35,7 +43,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
-    found: list[Path] = []
+    found: list[str] = []
     seen: set[str] = set()
 
     def fail(error: OSError) -> None:
@@ -48,22 +56,29 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        relative = Path(place).relative_to(root).as_posix()
+        above = "" if relative == "." else f"{relative}/"
         found += [
-            Path(place, name)
+            above + name
             for name in names
             if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
         ]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    return sorted(found)
 
 
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
+def open_image(source: str | os.PathLike[str] | IO[bytes], name: str | None = None) -> Image.Image:
     """A decoded image, turned upright where the camera says so.
+
+    Args:
+      source: a path, or an open file.
+      name: what messages call it; the path by default.
 
     Raises:
       DataError: it cannot be read; the message has its path.
     """
+    path = source if name is None else name
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:

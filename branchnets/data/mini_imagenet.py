@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from branchnets.data.base import Dataset, DataSpec, Split, field
 from branchnets.data.cache import cached
-from branchnets.data.folder import channel_statistics
 from branchnets.data.images import fit, list_images, open_image
+from branchnets.data.statistics import channel_statistics
 from branchnets.errors import DataError
 
 PER_CLASS, TRAIN_PER_CLASS, SIZE = 600, 500, 84

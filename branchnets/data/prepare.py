@@ -32,8 +32,9 @@ def prepare(dataset: Dataset, cfg: Any) -> Dataset:
     In this order: hold out `validation_size` of the training split, keep a class-balanced
     `train_size` of what is left (both fixed by `split_seed`), resize to `image_size`, pad to
     `pad_to`, take the mean image of what is now the training split (`per_pixel_mean`), and give
-    the network crops of `crop_size`. The test split is never drawn from or added to. Streamed
-    images are only divided: they are brought to their size as they are decoded.
+    the network crops of `crop_size`. The test split is never drawn from or added to. `mean` and
+    `std` stand in for the dataset's own. Streamed images are only divided: they are brought to
+    their size as they are decoded.
 
     Args:
       dataset: as read, with a "train" split if validation_size, train_size or per_pixel_mean is
@@ -41,6 +42,7 @@ def prepare(dataset: Dataset, cfg: Any) -> Dataset:
       cfg: anything with those attributes; absent or None means "leave it".
     """
     divided = _divide(dataset, cfg)
+    dataset = _with_statistics(dataset, cfg)
     if dataset.streamed:
         _refuse_stored(dataset.name, cfg)
         return replace(dataset, splits=divided)
@@ -56,6 +58,20 @@ def prepare(dataset: Dataset, cfg: Any) -> Dataset:
         dataset = replace(dataset, mean=mean_image(train.images))
     height, width, _ = dataset.stored_shape
     return replace(dataset, crop_size=_crop_size(cfg, height, width))
+
+
+def _with_statistics(dataset: Dataset, cfg: Any) -> Dataset:
+    """The dataset with the config's `mean` and `std` in place of its own."""
+    mean, std = field(cfg, "mean"), field(cfg, "std")
+    if mean is not None and field(cfg, "per_pixel_mean", False):
+        raise DataError("data.mean and data.per_pixel_mean exclude each other; leave one empty")
+    if std is not None and not all(s > 0 for s in std):
+        raise DataError(f"data.std={tuple(std)} must be above 0")
+    return replace(
+        dataset,
+        mean=dataset.mean if mean is None else as_mean(mean),
+        std=dataset.std if std is None else tuple(map(float, std)),
+    )
 
 
 def _refuse_stored(name: str, cfg: Any) -> None:

@@ -5,10 +5,15 @@ Everything here is on the host and imports no JAX: worker processes open it anew
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+
+from branchnets.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,71 @@ class Records(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, i: int) -> Encoded: ...
+    def __getitem__(self, i: int) -> Encoded:
+        """Example `i`; a DataError names it where it cannot be read."""
+        ...
 
     def labels(self) -> np.ndarray:
         """int32 [n]; may have to read every record, and is then kept in the cache directory."""
         ...
+
+    @property
+    def what(self) -> str:
+        """Tells apart several records that are read from the same files."""
+        ...
+
+    def files(self) -> list[Path]:
+        """What the records are read from; one that has changed makes cached arrays anew."""
+        ...
+
+
+class FileRecords:
+    """Image files as records. Of each name only the bytes are held: millions of files are few MB.
+
+    Args:
+      root: where the files are.
+      names: n paths relative to it (or absolute ones), with forward slashes.
+      labels: integers [n].
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], names: Iterable[str], labels: np.ndarray
+    ) -> None:
+        self.root = Path(root)
+        encoded = [os.fsencode(name) for name in names]
+        self._joined = b"".join(encoded)
+        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+        self._labels = np.asarray(labels).astype(np.int32).reshape(-1)
+        if len(self._labels) != len(self._ends):
+            raise ValueError(f"{len(self._ends)} names but {len(self._labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def path(self, i: int) -> Path:
+        """Of example `i`, from 0 to n-1."""
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        start = int(self._ends[i - 1]) if i else 0
+        return self.root / os.fsdecode(self._joined[start : int(self._ends[i])])
+
+    def __getitem__(self, i: int) -> Encoded:
+        path = self.path(i)
+        try:
+            return Encoded(path.read_bytes(), int(self._labels[i]), str(path))
+        except OSError as error:
+            raise DataError(f"image {path} cannot be read: {error.strerror}") from error
+
+    def labels(self) -> np.ndarray:
+        """int32 [n], known without reading a file."""
+        return self._labels
+
+    @property
+    def what(self) -> str:
+        return "files"
+
+    def files(self) -> list[Path]:
+        return [self.path(i) for i in range(len(self))]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from branchnets.data import cifar, digits, fake, folder, imagenet, mini_imagenet
+from branchnets.data import cifar, digits, fake, folder, imagenet, mini_imagenet, tfds_any
 from branchnets.data.base import Dataset, DataSpec, field
 from branchnets.data.prepare import prepare, reshaped
 from branchnets.errors import unknown
@@ -20,28 +20,42 @@ class Source:
     Attributes:
       read: config -> Dataset with the splits as published.
       spec: config -> DataSpec of those splits, without reading their images.
+      streams: whether its images are decoded as they are needed where `stream` is empty.
     """
 
     read: Callable[[Any], Dataset]
     spec: Callable[[Any], DataSpec]
+    streams: bool = False
 
 
 DATASETS: dict[str, Source] = {
     "digits": Source(digits.read, digits.spec),
     "cifar10": Source(partial(cifar.read, "cifar10"), partial(cifar.spec, "cifar10")),
     "cifar100": Source(partial(cifar.read, "cifar100"), partial(cifar.spec, "cifar100")),
-    "imagenet2012": Source(imagenet.read, imagenet.spec),
+    "imagenet2012": Source(imagenet.read, imagenet.spec, streams=True),
     "mini_imagenet": Source(mini_imagenet.read, mini_imagenet.spec),
     "folder": Source(folder.read, folder.spec),
     "fake": Source(fake.read, fake.spec),
 }
 
 
+#: Before the name of any image-classification set that tfds has prepared.
+TFDS = "tfds/"
+
+
 def source(name: str) -> Source:
-    """The registered source of that name; a ValueError lists the names there are."""
+    """The source of that name; a ValueError lists the names there are."""
+    if name.startswith(TFDS) and name != TFDS:
+        own = name.removeprefix(TFDS)
+        return Source(partial(tfds_any.read, own), partial(tfds_any.spec, own), streams=True)
     if name not in DATASETS:
-        raise unknown("dataset", name, DATASETS)
+        raise unknown("dataset", name, [*DATASETS, f"{TFDS}NAME"])
     return DATASETS[name]
+
+
+def streams(cfg: Any) -> bool:
+    """Whether `cfg` (see :func:`load`) has images decoded as they are needed."""
+    return bool(field(cfg, "stream", source(field(cfg, "name")).streams))
 
 
 def load(cfg: Any) -> Dataset:
@@ -50,11 +64,11 @@ def load(cfg: Any) -> Dataset:
     Args:
       cfg: the config's `data` section, or anything with such attributes: `name`, and optionally
         `data_dir`, `label`, `validation_size`, `train_size`, `split_seed`, `image_size`,
-        `pad_to`, `crop_size`, `per_pixel_mean`, `num_classes`, `fake_size` (absent or None = the
-        dataset's own default).
+        `pad_to`, `crop_size`, `per_pixel_mean`, `mean`, `std`, `stream`, `num_classes`,
+        `fake_size` (absent or None = the dataset's own default).
 
     Returns:
-      A Dataset in host memory.
+      A Dataset in host memory, or one that is streamed.
 
     Raises:
       ValueError: an unknown name or an impossible size.

@@ -1,18 +1,10 @@
-"""Datasets that TensorFlow Datasets has prepared, read without TensorFlow.
-
-A prepared dataset is a directory `<data_dir>/<name>/<version>` with `dataset_info.json` (splits,
-shards), `features.json` (what a record holds), `*.labels.txt` (class names) and record files in
-TFRecord or array_record format.
-"""
+"""The records of datasets that TensorFlow Datasets has prepared, read without TensorFlow."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,183 +13,30 @@ from PIL import Image
 
 from branchnets.data.base import Split
 from branchnets.data.cache import cached
+from branchnets.data.records import Encoded
+from branchnets.data.tfds_info import (
+    DatasetInfo,
+    DatasetNotFound,
+    find_dataset,
+    interleave_order,
+    resolve_data_dir,
+)
 from branchnets.data.tfrecord import DamagedRecordError, TFRecordFile, parse_example
 from branchnets.errors import DataError
 
-_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-_FORMATS = ("tfrecord", "array_record")
+__all__ = [
+    "DatasetInfo",
+    "DatasetNotFound",
+    "TfdsRecords",
+    "TfdsSource",
+    "find_dataset",
+    "interleave_order",
+    "labelled_splits",
+    "read_split",
+    "resolve_data_dir",
+]
+
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-
-
-class DatasetNotFound(DataError, FileNotFoundError):
-    """The dataset has not been prepared; the message has the command that prepares it."""
-
-
-def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> tuple[Path, str]:
-    """The directory of prepared datasets, and where that came from.
-
-    `data_dir`, else the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets.
-    """
-    if data_dir:
-        return Path(data_dir).expanduser(), "data.data_dir"
-    if env := os.environ.get("TFDS_DATA_DIR"):
-        return Path(env).expanduser(), "TFDS_DATA_DIR"
-    return Path.home() / "tensorflow_datasets", "the default of tfds"
-
-
-def find_dataset(
-    name: str,
-    data_dir: str | os.PathLike[str] | None = None,
-    flag: str = "--config.data.data_dir",
-) -> Path:
-    """The directory of the highest version of a prepared dataset.
-
-    Args:
-      name: as tfds calls it, "cifar10" or "name/config".
-      data_dir: see `resolve_data_dir`.
-      flag: of the command line that gives `data_dir`, for the message.
-
-    Raises:
-      DatasetNotFound: no complete version is there.
-    """
-    root, origin = resolve_data_dir(data_dir)
-    origin = flag.removeprefix("--config.") if data_dir else origin
-    versions = {
-        tuple(int(part) for part in info.parent.name.split(".")): info.parent
-        for info in (root / name).glob("*/dataset_info.json")
-        if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)
-    }
-    if versions:
-        return versions[max(versions)]
-    raise DatasetNotFound(
-        f"dataset {name!r} is not in {root} ({origin}). Prepare it once, in any environment that "
-        "has TensorFlow (it is not needed afterwards):\n"
-        "  pip install tensorflow tensorflow-datasets importlib_resources\n"
-        '  python -c "import tensorflow_datasets as tfds; '
-        f'tfds.builder({name!r}, data_dir={str(root)!r}).download_and_prepare()"\n'
-        f"If it is prepared elsewhere, give {flag}=DIR or set TFDS_DATA_DIR=DIR, "
-        f"where DIR holds {name}/."
-    )
-
-
-def interleave_order(lengths: Sequence[int], cycle: int = 16, block: int = 16) -> np.ndarray:
-    """The order in which `tfds.load(shuffle_files=False)` visits the records of its shards.
-
-    tf.data's interleave: `cycle` shards are open at a time and give `block` records each in turn;
-    an exhausted shard's place goes to the next one when its turn comes.
-
-    Args:
-      lengths: records in each shard.
-      cycle, block: tfds's defaults.
-
-    Returns:
-      int64 [n], positions counted through the shards one after another.
-    """
-    starts = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    waiting = iter(range(len(lengths)))
-    slots: list[list[int] | None] = [None] * cycle  # [next position, end]
-    closed: set[int] = set()
-    order: list[np.ndarray] = []
-    turn = 0
-    while len(closed) < cycle:
-        slot = slots[turn]
-        if slot is None and (shard := next(waiting, None)) is not None:
-            start = int(starts[shard])
-            slot = slots[turn] = [start, start + int(lengths[shard])]
-        if slot is None:
-            closed.add(turn)
-        else:
-            stop = min(slot[0] + block, slot[1])
-            order.append(np.arange(slot[0], stop))
-            if stop - slot[0] < block:
-                slots[turn] = None
-            slot[0] = stop
-        turn = (turn + 1) % cycle
-    return np.concatenate(order) if order else np.zeros(0, np.int64)
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What the json files of a prepared dataset say.
-
-    Attributes:
-      directory: of the version.
-      name: of the dataset.
-      file_format: "tfrecord" or "array_record".
-      splits: name -> the entry of dataset_info.json.
-      features: name -> the entry of features.json.
-      ordered: tfds wrote the records unshuffled, and reads the shards one after another.
-    """
-
-    directory: Path
-    name: str
-    file_format: str
-    splits: dict[str, Any]
-    features: dict[str, Any]
-    ordered: bool
-
-    @classmethod
-    def read(cls, directory: str | os.PathLike[str]) -> DatasetInfo:
-        """Read the json files of a prepared dataset; an unknown file format is a ValueError."""
-        directory = Path(directory)
-        info = json.loads((directory / "dataset_info.json").read_text())
-        features = json.loads((directory / "features.json").read_text())
-        file_format = info.get("fileFormat", "tfrecord")
-        if file_format not in _FORMATS:
-            raise DataError(
-                f"{directory}: records are in format {file_format!r}; "
-                f"only {' and '.join(_FORMATS)} can be read"
-            )
-        return cls(
-            directory,
-            info["name"],
-            file_format,
-            {split["name"]: split for split in info["splits"]},
-            features["featuresDict"]["features"],
-            bool(info.get("disableShuffling", False)),
-        )
-
-    def shard_lengths(self, split: str) -> list[int]:
-        """Records per shard of a split; a KeyError lists the splits there are."""
-        if split not in self.splits:
-            raise DataError(f"{self.directory} has no split {split!r}, only {list(self.splits)}")
-        return [int(length) for length in self.splits[split]["shardLengths"]]
-
-    def shard_paths(self, split: str) -> list[Path]:
-        """The record files of a split in order."""
-        count = len(self.shard_lengths(split))
-        template = self.splits[split].get("filepathTemplate") or _TEMPLATE
-        digits = max(5, len(str(count)))
-        paths = []
-        for shard in range(count):
-            index, total = f"{shard:0{digits}d}", f"{count:0{digits}d}"
-            paths.append(
-                self.directory
-                / template.format(
-                    DATASET=self.name,
-                    SPLIT=split,
-                    FILEFORMAT=self.file_format,
-                    SHARD_INDEX=index,
-                    NUM_SHARDS=total,
-                    SHARD_X_OF_Y=f"{index}-of-{total}",
-                )
-            )
-        return paths
-
-    def class_names(self, feature: str) -> tuple[str, ...]:
-        """The class names of a ClassLabel feature, in label order."""
-        if feature not in self.features:
-            raise DataError(
-                f"{self.directory} has no feature {feature!r}, only {sorted(self.features)}"
-            )
-        count = int(self.features[feature]["classLabel"]["numClasses"])
-        path = self.directory / f"{feature}.labels.txt"
-        if not path.exists():
-            return tuple(str(k) for k in range(count))
-        names = tuple(path.read_text().split("\n")[:count])
-        if len(names) != count:
-            raise DataError(f"{path} names {len(names)} classes, features.json says {count}")
-        return names
 
 
 class _ArrayRecordFile:
@@ -278,9 +117,19 @@ class TfdsSource:
 
     def record(self, i: int) -> bytes:
         """The serialised tf.train.Example number `i`."""
+        shard, number = self._place(i)
+        return self._shards[shard][number]
+
+    def name(self, i: int) -> str:
+        """What messages call example `i`."""
+        shard, number = self._place(i)
+        return f"{self._shards[shard].path}, record {number}"
+
+    def _place(self, i: int) -> tuple[int, int]:
+        """The number of the shard of example `i`, and its own in there."""
         position = self._order[i]
         shard = int(np.searchsorted(self._starts, position, side="right")) - 1
-        return self._shards[shard][int(position - self._starts[shard])]
+        return shard, int(position - self._starts[shard])
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         raw = parse_example(self.record(i))
@@ -307,6 +156,87 @@ _DECODERS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
     "ClassLabel": lambda value, spec: int(value),
     "Text": lambda value, spec: value.decode("utf-8"),
 }
+
+
+class TfdsRecords:
+    """The examples of a split as they are stored: bytes of an image file, and a class.
+
+    Args:
+      directory: of one version of a prepared dataset, from `find_dataset`.
+      split: as in `dataset_info.json`.
+      image: name of the feature that is the image.
+      label: name of the feature that is its class.
+
+    Raises:
+      DataError: as :class:`TfdsSource`; on access also where a record lacks one of the two.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        split: str,
+        image: str = "image",
+        label: str = "label",
+    ) -> None:
+        self._source = TfdsSource(directory, split, (image, label))
+        self._split, self._image, self._label = split, image, label
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, i: int) -> Encoded:
+        raw = parse_example(self._source.record(i))
+        try:
+            return Encoded(raw[self._image][0], int(raw[self._label][0]), self._source.name(i))
+        except (KeyError, IndexError):
+            raise DamagedRecordError(
+                f"{self._source.name(i)} has no {self._image!r} with a {self._label!r}; it is "
+                "damaged or of another version. Copy or prepare it again."
+            ) from None
+
+    def labels(self) -> np.ndarray:
+        """int32 [n]; the first time all records are read, then they are in the cache directory."""
+
+        def make() -> np.ndarray:
+            return np.array([self[i].label for i in range(len(self))], np.int32)
+
+        return cached("labels", self.files(), f"1 {self._split} {self._label}", make)
+
+    @property
+    def what(self) -> str:
+        return f"{self._split} {self._image}"
+
+    def files(self) -> list[Path]:
+        return self._source.info.shard_paths(self._split)
+
+
+def labelled_splits(directory: str | os.PathLike[str], label: str) -> dict[str, TfdsRecords]:
+    """The records of a dataset's splits: "train", "test" and perhaps "validation".
+
+    A test split that has no labels (-1, as ImageNet's) is left out; where there is no other, the
+    validation split is the test split.
+
+    Args:
+      directory: of one version of a prepared dataset.
+      label: name of the feature that is the class.
+    """
+    info = DatasetInfo.read(directory)
+    image = info.image_feature()
+    found: dict[str, TfdsRecords] = {
+        name: TfdsRecords(directory, name, image, label)
+        for name in ("train", "validation", "test")
+        if name in info.splits and any(info.shard_lengths(name))
+    }
+    if "test" in found and found["test"][0].label < 0:
+        del found["test"]
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+    if not found:
+        raise DataError(
+            f"{directory} has the splits {sorted(info.splits)}; none is called train, validation "
+            "or test"
+        )
+    return found
 
 
 def read_split(

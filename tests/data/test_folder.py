@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from branchnets import data
-from branchnets.data import folder
+from branchnets.data import folder, held, statistics
 from branchnets.errors import DataError
 
 
@@ -57,7 +57,7 @@ def test_statistics_are_those_of_the_training_pixels(root):
     np.testing.assert_allclose(found.mean, pixels.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.std, pixels.std(0), rtol=1e-9)
     flat = np.full((2, 3, 3, 1), 7, np.uint8)
-    assert folder.channel_statistics(flat) == ((7 / 255,), (1 / 255,))
+    assert statistics.channel_statistics(flat) == ((7 / 255,), (1 / 255,))
 
 
 def test_what_was_decoded_is_kept_until_a_file_changes(root, monkeypatch):
@@ -141,6 +141,6 @@ def test_no_folder_and_too_much_are_told(root, monkeypatch):
         data.load(SimpleNamespace(name="folder"))
     with pytest.raises(DataError, match="there is no folder"):
         data.load(cfg(root / "absent"))
-    monkeypatch.setattr(folder, "MAX_BYTES", 100)
+    monkeypatch.setattr(held, "MAX_BYTES", 100)
     with pytest.raises(DataError, match=r"8 images.*smaller data\.image_size"):
         data.load(cfg(root))

@@ -1,0 +1,66 @@
+"""Stored images as one array: decoded once, and kept in the cache directory."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from tqdm import tqdm
+
+from branchnets.data.base import Split
+from branchnets.data.cache import cached
+from branchnets.data.images import fit, open_image
+from branchnets.data.records import StreamedSplit
+from branchnets.errors import DataError
+
+#: Bytes of decoded pixels that are still held in memory.
+MAX_BYTES = 8 * 2**30
+
+_LINE_SECONDS = 5
+
+
+def hold(split: StreamedSplit, title: str) -> Split:
+    """All images of a split, made to fit its shape (:func:`branchnets.data.images.fit`).
+
+    Args:
+      split: what is stored, and the shape.
+      title: what the line of progress and messages call it.
+
+    Raises:
+      DataError: an image that cannot be read, or too many pixels.
+    """
+    shape = (len(split), *split.image_shape)
+    check_fits(len(split), split.image_shape, title)
+
+    def make() -> np.ndarray:
+        out = np.empty(shape, np.uint8)
+
+        def decode(i: int) -> None:
+            example = split[i]
+            image = open_image(io.BytesIO(example.data), example.name)
+            out[i] = fit(image, split.image_shape)
+
+        # Pillow decodes outside Python's lock, so threads are enough.
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(decode, range(len(split)))
+            # The last line says how long it took.
+            for _ in tqdm(done, title, len(split), file=sys.stderr, mininterval=_LINE_SECONDS):
+                pass
+        return out
+
+    chosen = "all" if split.indices is None else hashlib.sha256(split.indices.tobytes()).hexdigest()
+    what = f"1 {split.image_shape} {split.records.what} {chosen}"
+    return Split(cached("held", split.records.files(), what, make), split.labels)
+
+
+def check_fits(count: int, image_shape: tuple[int, int, int], title: str) -> None:
+    """Refuse `count` images of that shape where they would take too much memory."""
+    if count * int(np.prod(image_shape)) > MAX_BYTES:
+        raise DataError(
+            f"{title} has {count:,} images; at {image_shape} they take more than "
+            f"{MAX_BYTES // 2**30} GiB of memory. Set data.stream=True, or a smaller "
+            "data.image_size."
+        )

@@ -1,0 +1,166 @@
+"""Which image files belong to which split and class, by folders or by lists; no image is read.
+
+    DIR/train/CLASS/*.jpg   DIR/test/CLASS/*.jpg   or   DIR/train.csv   DIR/test.csv
+
+`val` (or `validation`) stands for the validation split where there is a `test`, and for the test
+split where there is none.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from branchnets.data.images import EXTENSIONS, list_names
+from branchnets.data.records import FileRecords
+from branchnets.errors import DataError
+
+_VALIDATION = ("val", "validation")
+_PATH_COLUMNS = ("path", "filename", "file_name", "file", "image")
+_LABEL_COLUMNS = ("label", "class", "class_name")
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is in the folders.
+
+    Attributes:
+      root: DIR.
+      class_names: of the training split, sorted; their order is that of the labels.
+      splits: "train", "test" and perhaps "validation".
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    splits: Mapping[str, FileRecords]
+
+
+def index(root: Path, class_names: Sequence[str] | None = None) -> Index:
+    """Lists classes and files.
+
+    Args:
+      root: DIR.
+      class_names: of the folders (or the labels of the lists) in label order, where they are known
+        beforehand; each must be in the training split.
+
+    Raises:
+      DataError: a split or class that is missing or empty; the message says how the files should
+        lie.
+    """
+    places = split_places(root)
+    names = classes_of(places["train"]) if class_names is None else tuple(class_names)
+    if class_names is not None:
+        _check_known(places["train"], names)
+    return Index(root, names, {split: _files(place, names) for split, place in places.items()})
+
+
+def split_places(root: Path) -> dict[str, Path]:
+    """The folder or the list of each split; a DataError says how they should lie."""
+    found = {name: place for name in ("train", "test") if (place := _place(root, name))}
+    validation = next((place for name in _VALIDATION if (place := _place(root, name))), None)
+    if validation:
+        found["validation" if "test" in found else "test"] = validation
+    for name in ("train", "test"):
+        if name not in found:
+            raise DataError(
+                f"{root} has no folder {name!r}; images lie in {root}/train/CLASS/ and "
+                f"{root}/test/CLASS/ (or val/CLASS/), or are listed in {root}/train.csv and "
+                f"{root}/test.csv (or val.csv), lines of path,label"
+            )
+    return found
+
+
+def _place(root: Path, name: str) -> Path | None:
+    if (root / name).is_dir():
+        return root / name
+    return root / f"{name}.csv" if (root / f"{name}.csv").is_file() else None
+
+
+def classes_of(place: Path) -> tuple[str, ...]:
+    """The class names of a split's folder or list, sorted."""
+    if place.suffix == ".csv" and place.is_file():
+        return tuple(sorted({label for _, label in _rows(place)}))
+    names = sorted(p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not names:
+        loose = next((p for p in place.iterdir() if p.name.lower().endswith(EXTENSIONS)), None)
+        hint = "" if loose is None else f"; {loose.name} lies there without one"
+        raise DataError(f"{place} has no folders; each class has one with its images{hint}")
+    return tuple(names)
+
+
+def first_image(place: Path) -> Path:
+    """Of a split, the first image of its first class."""
+    if place.suffix == ".csv" and place.is_file():
+        return place.parent / min(_rows(place), key=lambda row: (row[1], row[0]))[0]
+    folder = place / classes_of(place)[0]
+    names = list_names(folder)
+    if not names:
+        raise DataError(f"{folder} has no images")
+    return folder / names[0]
+
+
+def _check_known(train: Path, names: tuple[str, ...]) -> None:
+    missing = sorted(set(names) - set(classes_of(train)))
+    if missing:
+        raise DataError(
+            f"{train} lacks {len(missing)} of the {len(names)} classes, {missing[0]!r} for one; "
+            "a part of the classes is a data set of its own, data.name=folder"
+        )
+
+
+def _files(place: Path, class_names: tuple[str, ...]) -> FileRecords:
+    if strange := sorted(set(classes_of(place)) - set(class_names)):
+        raise DataError(f"{place} has a class {strange[0]!r} that the training split has not")
+    if place.suffix == ".csv" and place.is_file():
+        number = {name: label for label, name in enumerate(class_names)}
+        rows = sorted((number[label], path) for path, label in _rows(place))
+        return FileRecords(
+            place.parent, [path for _, path in rows], np.array([label for label, _ in rows])
+        )
+    names: list[str] = []
+    counts = []
+    for name in class_names:
+        # A test split may lack a class.
+        found = list_names(place / name) if (place / name).is_dir() else []
+        if not found and place.name == "train":
+            raise DataError(f"{place / name} has no images")
+        names += [f"{name}/{file}" for file in found]
+        counts.append(len(found))
+    if not names:
+        raise DataError(f"{place} has no images: the split is empty")
+    return FileRecords(place, names, np.repeat(np.arange(len(class_names)), counts))
+
+
+def _rows(file: Path) -> list[tuple[str, str]]:
+    """(path, label) of every line; a first line that names no image says which column is which."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            lines = [line for line in csv.reader(stream) if any(cell.strip() for cell in line)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read as lines of path,label: {error}") from error
+    path, label = 0, 1
+    if lines and not lines[0][0].strip().lower().endswith(EXTENSIONS):
+        header = [cell.strip().lower() for cell in lines.pop(0)]
+        path, label = _column(header, _PATH_COLUMNS, file), _column(header, _LABEL_COLUMNS, file)
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if len(line) <= max(path, label) or not line[path].strip() or not line[label].strip():
+            raise DataError(f"{file}: image {number} has no path or no label: {','.join(line)!r}")
+        rows.append((line[path].strip(), line[label].strip()))
+    if not rows:
+        raise DataError(f"{file} lists no images: the split is empty")
+    return rows
+
+
+def _column(header: list[str], names: tuple[str, ...], file: Path) -> int:
+    for name in names:
+        if name in header:
+            return header.index(name)
+    raise DataError(
+        f"{file} starts with {','.join(header)!r}, which is neither an image and its label nor "
+        f"names a column {names[0]!r} (or {', '.join(names[1:])})"
+    )

@@ -1,0 +1,90 @@
+"""Published sets with classes that are known beforehand, from tfds records or from image folders.
+
+Both forms give the same labels and class names, so a config runs unchanged on either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from branchnets.data.base import Dataset, DataSpec, Split, field
+from branchnets.data.held import hold
+from branchnets.data.listing import index
+from branchnets.data.locate import locate
+from branchnets.data.prepare import reshaped
+from branchnets.data.records import Records, StreamedSplit
+from branchnets.data.statistics import IMAGENET_MEAN, IMAGENET_STD
+from branchnets.data.tfds import DatasetInfo, labelled_splits
+from branchnets.errors import DataError
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of a set without its files.
+
+    Attributes:
+      name: as the registry and tfds call it.
+      keys: K, what folders and tfds call the classes, in label order.
+      class_names: K, what they are called here.
+      size: side in pixels of the images where the config does not say.
+      layout: of the folders, for messages.
+      streams: whether images are decoded as they are needed where the config does not say.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    class_names: tuple[str, ...]
+    size: int
+    layout: str
+    streams: bool = True
+
+    def spec(self, cfg: Any = None) -> DataSpec:
+        """Colour images `size` pixels square of the K classes; no file is read."""
+        del cfg
+        return DataSpec((self.size, self.size, 3), len(self.class_names), self.class_names)
+
+    def read(self, cfg: Any = None) -> Dataset:
+        """The splits "train" and "test", and "validation" where the files have one beside them.
+
+        Args:
+          cfg: `data_dir`, with a directory of tfds or with folders; `stream`; `image_size`.
+
+        Raises:
+          DataError: neither is there, or its classes are others; the message says what to do.
+        """
+        place, prepared = locate(self.name, cfg, self.layout)
+        records = self._prepared(place) if prepared else self._listed(place)
+        image_shape = reshaped(self.spec(), cfg, cropped=False).image_shape
+        streams = {name: StreamedSplit(found, image_shape) for name, found in records.items()}
+        splits: Mapping[str, Split | StreamedSplit] = streams
+        if not field(cfg, "stream", self.streams):
+            splits = {name: hold(split, f"{self.name}, {name}") for name, split in streams.items()}
+        return Dataset(self.name, self.class_names, splits, IMAGENET_MEAN, IMAGENET_STD)
+
+    def _listed(self, root: Path) -> Mapping[str, Records]:
+        try:
+            return index(root, self.keys).splits
+        except DataError as error:
+            raise DataError(f"{error}. {self.name} is read from DIR/{self.layout}.") from error
+
+    def _prepared(self, directory: Path) -> Mapping[str, Records]:
+        info = DatasetInfo.read(directory)
+        label = info.label_feature()
+        given = info.class_names(label)
+        numbered = tuple(map(str, range(len(self.keys))))  # as tfds's where it kept no names
+        if given not in (self.keys, self.class_names, numbered):
+            raise DataError(
+                f"{directory} has {len(given)} classes, {given[0]!r} and so on, which are not the "
+                f"{len(self.keys)} of {self.name}; data.name=tfds/NAME reads any set of tfds"
+            )
+        return labelled_splits(directory, label)
+
+
+def table(file: str) -> list[list[str]]:
+    """The rows of a table in the package, comments and the line of titles left out."""
+    text = (resources.files("branchnets.data") / file).read_text(encoding="utf-8")
+    return [line.split("\t") for line in text.splitlines() if not line.startswith("#")][1:]
