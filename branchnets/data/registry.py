@@ -45,7 +45,7 @@ TFDS = "tfds/"
 
 def source(name: str) -> Source:
     """The source of that name; a ValueError lists the names there are."""
-    if name.startswith(TFDS) and name != TFDS:
+    if str(name).startswith(TFDS) and name != TFDS:
         own = name.removeprefix(TFDS)
         return Source(partial(tfds_any.read, own), partial(tfds_any.spec, own), streams=True)
     if name not in DATASETS:
