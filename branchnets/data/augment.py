@@ -58,6 +58,11 @@ class Augment:
             raise DataError(
                 f"augment.randaugment_magnitude={self.randaugment_magnitude} is outside 0..10"
             )
+        if not (self.mixup >= 0 and self.cutmix >= 0):
+            raise DataError(
+                f"augment.mixup={self.mixup} and augment.cutmix={self.cutmix} are the alphas of "
+                "beta distributions; give numbers above 0, or 0 for none"
+            )
 
     @classmethod
     def from_config(cls, cfg: Any) -> Augment:

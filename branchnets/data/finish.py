@@ -1,4 +1,4 @@
-"""The last part of training input, inside the jitted step: augment and normalise a batch."""
+"""The last part of training input, inside the jitted step: augment, normalise and mix a batch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from branchnets.data.augment import Augment, augment, crop_flip, normalize
 from branchnets.data.base import Dataset
+from branchnets.data.mix import mix
 from branchnets.data.placement import spread
 
 
@@ -47,14 +48,19 @@ class Finish:
 
         Returns:
           "image" float32 [B, H, W, C] normalised, of the dataset's `image_shape`, "label" int32
-          [B]; the batch axis lies over the mesh's "data" axis.
+          [B], and with mixup or cutmix "other_label" int32 [B] and "share" float32 [B] (see
+          :func:`branchnets.data.mix.mix`); the batch axis lies over the mesh's "data" axis.
+
+        Raises:
+          DataError: B is odd, and examples are to be mixed.
         """
         mean = jnp.asarray(self._mean, jnp.float32)
         if mean.ndim > 1:
             mean = spread(jnp.broadcast_to(mean, images.shape), self._mesh)
             mean = crop_flip(key, mean, self._augment, self._size)
         images = augment(key, images, self._augment, self._colour, self._size)
-        return {
-            "image": spread(normalize(images, mean, self._std), self._mesh),
-            "label": spread(labels, self._mesh),
-        }
+        batch = {"image": normalize(images, mean, self._std), "label": labels}
+        mixup, cutmix = self._augment.mixup, self._augment.cutmix
+        if mixup or cutmix:
+            batch = mix(jax.random.fold_in(key, 3), batch["image"], labels, mixup, cutmix)
+        return {name: spread(array, self._mesh) for name, array in batch.items()}

@@ -182,11 +182,16 @@ def validate(config: ConfigDict, num_devices: int, *, train: bool = True) -> Non
     batch, parts = config.batch_size, config.optimizer.accumulate_steps
     group = config.bn_group_size or 1
     unit = parts * math.lcm(num_devices, group)  # what any batch must be a multiple of
+    mixed = config.augment.mixup > 0 or config.augment.cutmix > 0
+    pairs = 2 * num_devices if mixed else 1
+    unit = math.lcm(unit, pairs)
     part = "batch_size" if parts == 1 else "batch_size / optimizer.accumulate_steps"
     for name, value, divisor, of_what in (
         ("batch_size", batch, parts, "parts (optimizer.accumulate_steps)"),
         (part, batch // parts, num_devices, "devices"),
         (part, batch // parts, group, "examples a batch-norm group (bn_group_size)"),
+        # Partners lie on one device.
+        ("batch_size", batch, pairs, "(2 on each device, for mixup and cutmix take pairs)"),
     ):
         if value % divisor:
             raise ConfigError(

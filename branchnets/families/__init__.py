@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -35,10 +36,11 @@ def create(config: Any, data_spec: Any) -> Family:
     """The family of a config, with its network built for a data set.
 
     Args:
-      config: a config with ``family``, ``model`` and the family's own section.
+      config: a config with ``family``, ``model``, ``loss`` and the family's own section.
       data_spec: what the network must fit: image_shape, num_classes, class_names.
 
     Raises:
       ValueError: an unknown family, model or field.
     """
-    return family_class(config.family).from_config(config, data_spec)
+    family = family_class(config.family).from_config(config, data_spec)
+    return dataclasses.replace(family, label_smoothing=config.loss.label_smoothing)

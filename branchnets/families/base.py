@@ -8,6 +8,7 @@ classifier; a family overrides what its method changes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -104,28 +105,62 @@ def summed(values: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Ar
     return jnp.tensordot(weights, values, axes=1), jnp.sum(weights)
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """-log softmax(logits)[label], float32 [B]; logits [B, K], labels int32 [B]."""
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """-sum_k q_k log softmax(logits)_k, float32 [B], with q = (1 - s) one_hot(label) + s / K.
+
+    Args:
+      logits: [B, K].
+      labels: int32 [B].
+      smoothing: s, the share of the target that is spread over all K classes, that of the label
+        included (Szegedy et al. 2016, "Rethinking the Inception architecture", section 7).
+    """
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    loss = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    if smoothing:
+        loss = (1 - smoothing) * loss - smoothing * jnp.mean(log_probabilities, axis=1)
+    return loss
+
+
+def over_labels(values: Callable[[jax.Array], jax.Array], batch: Batch) -> jax.Array:
+    """The mean of ``values(labels)`` over the two labels of each mixed example, [B, ...].
+
+    share values(label) + (1 - share) values(other_label): for the cross-entropy, that with the
+    mixed target of mixup and cutmix.  A batch without "share" has one label an example.
+
+    Args:
+      values: labels int32 [B] -> [B, ...].
+      batch: "label"; where examples are mixed, "other_label" int32 [B] and "share" [B], the weight
+        of "label" between 0 and 1.
+    """
+    first = values(batch["label"])
+    if "share" not in batch:
+        return first
+    share = jnp.expand_dims(batch["share"], tuple(range(1, first.ndim)))
+    return share * first + (1 - share) * values(batch["other_label"])
 
 
 def classification_metrics(logits: jax.Array, batch: Batch) -> Metrics:
-    """Cross-entropy, top-1 accuracy and, with more than five classes, top-5 accuracy."""
-    labels, mask = batch["label"], batch.get("mask")
-    at_label = jnp.take_along_axis(logits, labels[:, None], axis=1)
-    index = jnp.arange(logits.shape[-1])
-    # Equal logits are ranked by class index, as argmax does, so that a constant output is not
-    # counted as always right.
-    # Written so that a logit that is not a number is never counted as beaten.
-    ahead = ~(logits < at_label) & ((logits != at_label) | (index < labels[:, None]))
-    rank = jnp.sum(ahead, axis=1)
-    metrics = {
-        "cross_entropy": summed(cross_entropy(logits, labels), mask),
-        "accuracy": summed(rank == 0, mask),
-    }
+    """Cross-entropy, top-1 accuracy and, with more than five classes, top-5 accuracy.
+
+    Of mixed examples, the mean over both labels (:func:`over_labels`).
+    """
+    mask, index = batch.get("mask"), jnp.arange(logits.shape[-1])
+
+    def rank(labels: jax.Array) -> jax.Array:
+        at_label = jnp.take_along_axis(logits, labels[:, None], axis=1)
+        # Equal logits are ranked by class index, as argmax does, so that a constant output is not
+        # counted as always right.
+        # Written so that a logit that is not a number is never counted as beaten.
+        ahead = ~(logits < at_label) & ((logits != at_label) | (index < labels[:, None]))
+        return jnp.sum(ahead, axis=1)
+
+    def among(first: int) -> tuple[jax.Array, jax.Array]:
+        return summed(over_labels(lambda labels: rank(labels) < first, batch), mask)
+
+    loss = over_labels(functools.partial(cross_entropy, logits), batch)
+    metrics = {"cross_entropy": summed(loss, mask), "accuracy": among(1)}
     if logits.shape[-1] > 5:
-        metrics["top5_accuracy"] = summed(rank < 5, mask)
+        metrics["top5_accuracy"] = among(5)
     return metrics
 
 
@@ -135,9 +170,11 @@ class Family:
 
     Attributes:
       model: the network; its output has ``logits`` first.
+      label_smoothing: of :meth:`class_loss`; 0 is none.
     """
 
     model: nn.Module
+    label_smoothing: float = dataclasses.field(default=0.0, kw_only=True)
     name: ClassVar[str] = "base"
     #: What the family adds to a config: section -> field -> default; a type stands for an optional
     #: field of that type, empty by default.
@@ -182,6 +219,11 @@ class Family:
         """The optax transformation of a trainable collection; ``default`` is the config's."""
         del collection
         return default
+
+    def class_loss(self, logits: jax.Array, batch: Batch) -> jax.Array:
+        """L_class, a float32 scalar: the mean cross-entropy with smoothed and mixed labels."""
+        loss = functools.partial(cross_entropy, logits, smoothing=self.label_smoothing)
+        return masked_mean(over_labels(loss, batch), batch.get("mask"))
 
     def loss(
         self, variables: PyTree, extra: PyTree, batch: Batch, context: Context

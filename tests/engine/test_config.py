@@ -395,6 +395,18 @@ def test_a_split_smaller_than_a_batch_is_refused(file):
             8,
             "batch-norm group.*192 or 384",
         ),
+        (
+            {"batch_size": 24, "augment.cutmix": 1.0},
+            8,
+            "batch_size is 24, which 16 .2 on each device, for mixup and cutmix take pairs. do not "
+            "divide; try --config.batch_size=16 or 32",
+        ),
+        ({"batch_size": 7, "augment.mixup": 0.2}, 1, "--config.batch_size=6 or 8"),
+        ({"augment.mixup": -0.2}, 1, "augment.mixup is -0.2; it must be at least 0"),
+        ({"augment.cutmix": -1.0}, 1, "augment.cutmix is -1.0; it must be at least 0"),
+        ({"loss.label_smoothing": 1.0}, 1, "label_smoothing is 1.0; it must be below 1"),
+        ({"ema.decay": 1.0}, 1, "ema.decay is 1.0; it must be below 1"),
+        ({"ema.decay": -0.1}, 1, "ema.decay is -0.1; it must be at least 0"),
         ({"eval.batch_size": 0}, 8, "eval.batch_size is 0.*at least 1"),
         ({"optimizer.learning_rate": 0.0}, 8, "learning_rate is 0.0; it must be above 0"),
         ({"batch_size": 0}, 1, "batch_size is 0; it must be at least 1"),

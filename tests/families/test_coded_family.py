@@ -63,6 +63,34 @@ def test_the_total_loss_is_equation_6(family, variables, batch):
     assert aux.metrics["coding_loss/stage3/block0"][1] == 4
 
 
+def mixed(batch, share):
+    return {**batch, "other_label": jnp.array([1, 3, 0, 9]), "share": jnp.full(4, share)}
+
+
+def test_the_coding_loss_of_a_mixed_example_is_the_mean_over_its_labels(family, variables, batch):
+    @jax.jit
+    def loss(batch):
+        return family.loss(variables, {}, batch, context())[0]
+
+    def terms(batch):
+        return {name: float(value) for name, value in loss(batch).items()}
+
+    other = {**batch, "label": mixed(batch, 0.3)["other_label"]}
+    first, second, both = terms(batch), terms(other), terms(mixed(batch, 0.3))
+    assert set(both) == {"class", "code"} and first["code"] != second["code"]
+    for name, value in both.items():
+        assert value == pytest.approx(0.3 * first[name] + 0.7 * second[name], rel=1e-5)
+
+
+def test_footnote_5_lets_the_branches_of_both_labels_learn_in_their_shares(batch):
+    family = create(**{"model.active": ((10,), (5,), (3,)), "coded.block_gradients": True})
+    block = "stage4/block0"
+    words = family.schemes[block].codewords
+    found = family._may_learn(block, mixed(batch, 0.25))
+    wanted = 0.25 * words[[3, 1, 4, 1]] + 0.75 * words[[1, 3, 0, 9]]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
 def test_footnote_5_blocks_instead_of_penalising(variables, batch):
     family = create(**{"model.active": ((10,), (5,), (3,)), "coded.block_gradients": True})
     gradient, terms = jax.grad(

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from branchnets import families
+from branchnets import data, families
 from branchnets.engine import config as configs
 from branchnets.families import base
 
@@ -55,6 +56,65 @@ def test_cross_entropy_gradient_is_softmax_minus_one_hot():
     logits = jnp.array([[0.5, -1.0, 2.0]])
     gradient = jax.grad(lambda x: base.cross_entropy(x, jnp.array([1]))[0])(logits)
     np.testing.assert_allclose(gradient, jax.nn.softmax(logits) - jnp.eye(3)[1], atol=1e-6)
+
+
+def test_label_smoothing_by_hand():
+    # log softmax of (log 1, log 2, log 5) is log of (1, 2, 5) / 8.
+    logits = jnp.log(jnp.array([[1.0, 2.0, 5.0]]))
+    probabilities = np.array([1, 2, 5]) / 8
+    target = 0.9 * np.eye(3)[1] + 0.1 / 3
+    found = base.cross_entropy(logits, jnp.array([1]), 0.1)
+    assert float(found[0]) == pytest.approx(-(target * np.log(probabilities)).sum(), rel=1e-6)
+    gradient = jax.grad(lambda x: base.cross_entropy(x, jnp.array([1]), 0.1)[0])(logits)
+    np.testing.assert_allclose(gradient[0], probabilities - target, atol=1e-6)
+    # Against the installed implementation.
+    logits = jax.random.normal(jax.random.key(0), (8, 7))
+    labels = jnp.arange(8) % 7
+    soft = optax.smooth_labels(jax.nn.one_hot(labels, 7), 0.3)
+    np.testing.assert_allclose(
+        base.cross_entropy(logits, labels, 0.3),
+        optax.softmax_cross_entropy(logits, soft),
+        rtol=1e-5,
+    )
+
+
+def test_a_mixed_example_has_both_labels_in_their_shares():
+    logits = jax.random.normal(jax.random.key(0), (3, 7))
+    batch = {
+        "label": jnp.array([0, 1, 2]),
+        "other_label": jnp.array([3, 1, 5]),
+        "share": jnp.array([0.25, 0.6, 1.0]),
+    }
+    first, other = (np.eye(7)[np.asarray(batch[name])] for name in ("label", "other_label"))
+    share = np.asarray(batch["share"])[:, None]
+    target = share * first + (1 - share) * other
+    family = base.Family(model=None, label_smoothing=0.1)
+    wanted = optax.softmax_cross_entropy(logits, optax.smooth_labels(target, 0.1)).mean()
+    assert float(family.class_loss(logits, batch)) == pytest.approx(float(wanted), rel=1e-5)
+    # The metrics are those of the mixed target too, without smoothing.
+    sure = 9.0 * jax.nn.one_hot(jnp.array([3, 1, 2]), 7)
+    found = base.classification_metrics(sure, batch)
+    assert [float(x) for x in found["accuracy"]] == pytest.approx([0.75 + 1 + 1, 3])
+    wanted = optax.softmax_cross_entropy(sure, target).sum()
+    assert float(found["cross_entropy"][0]) == pytest.approx(float(wanted), rel=1e-5)
+    # Any trailing axes, and nothing at all without shares.
+    words = jnp.arange(14.0).reshape(7, 2)
+    np.testing.assert_allclose(
+        base.over_labels(lambda labels: words[labels], batch), target @ words, rtol=1e-6
+    )
+    alone = {"label": batch["label"]}
+    np.testing.assert_array_equal(base.over_labels(lambda x: words[x], alone), words[:3])
+
+
+@pytest.mark.parametrize("family", ["plain", "coded", "maskconnect"])
+def test_every_family_takes_the_smoothing_of_its_config(family):
+    names = {"plain": "resnext_digits", "coded": "coded_resnext_digits"}
+    config = configs.base(family)
+    config.model.name = names.get(family, "maskconnect_digits")
+    spec = data.DataSpec((16, 16, 1), 10, tuple("abcdefghij"))
+    assert families.create(config, spec).label_smoothing == 0
+    config.loss.label_smoothing = 0.1
+    assert families.create(config, spec).label_smoothing == 0.1
 
 
 def test_an_unknown_family_names_the_known_ones():

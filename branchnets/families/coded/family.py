@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -98,26 +99,32 @@ class CodedFamily(base.Family):
         return jnp.asarray(self.schemes[block].codewords)
 
     def coding_terms(self, output: CodedOutput, batch: base.Batch) -> dict[str, jax.Array]:
-        """Block name -> L_code of each example, [B]."""
-        return {
-            block: losses.coding_loss(
-                energies,
-                self._codewords(block)[batch["label"]],
+        """Block name -> L_code of each example, [B]; of a mixed one, the mean over its labels."""
+
+        def term(block: str, labels: jax.Array) -> jax.Array:
+            return losses.coding_loss(
+                output.energies[block],
+                self._codewords(block)[labels],
                 exponent=self.exponent,
                 threshold=self.threshold,
             )
-            for block, energies in output.energies.items()
+
+        return {
+            block: base.over_labels(functools.partial(term, block), batch)
+            for block in output.energies
         }
+
+    def _may_learn(self, block: str, batch: base.Batch) -> jax.Array:
+        """[B, N]: the share of an example's gradient that a branch gets (footnote 5)."""
+        words = self._codewords(block).astype(jnp.float32)
+        return base.over_labels(lambda labels: words[labels], batch)
 
     def loss(
         self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, context: base.Context
     ) -> tuple[dict[str, jax.Array], base.Aux]:
-        mask, labels = batch.get("mask"), batch["label"]
-        gradient = None
+        mask, gradient = batch.get("mask"), None
         if self.block_gradients:
-            gradient = {
-                block: self._codewords(block)[labels].astype(jnp.float32) for block in self.schemes
-            }
+            gradient = {block: self._may_learn(block, batch) for block in self.schemes}
         output: Any
         output, mutated = self.model.apply(
             variables,
@@ -129,7 +136,7 @@ class CodedFamily(base.Family):
             rngs={"drop": context.rng("drop")},
         )
         coding = self.coding_terms(output, batch)
-        terms = {"class": base.masked_mean(base.cross_entropy(output.logits, labels), mask)}
+        terms = {"class": self.class_loss(output.logits, batch)}
         if coding and not self.block_gradients:
             means = [base.masked_mean(v, mask) for v in coding.values()]
             terms["code"] = self.mu * jnp.sum(jnp.stack(means))

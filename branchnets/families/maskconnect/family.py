@@ -152,7 +152,7 @@ class MaskConnectFamily(base.Family):
             rngs={"masks": context.step_rng("masks")},
             **self._connect("sample" if learning else "top"),
         )
-        terms = {"class": base.masked_mean(base.cross_entropy(output.logits, batch["label"]), mask)}
+        terms = {"class": self.class_loss(output.logits, batch)}
         metrics = base.classification_metrics(output.logits, batch)
         one = jnp.ones(())
         for name, value in variables.get("masks", {}).items():

@@ -42,7 +42,7 @@ class PlainFamily(base.Family):
         output, mutated = self.model.apply(
             variables, batch["image"], train=True, mask=mask, mutable=["batch_stats"]
         )
-        terms = {"class": base.masked_mean(base.cross_entropy(output.logits, batch["label"]), mask)}
+        terms = {"class": self.class_loss(output.logits, batch)}
         return terms, base.Aux(base.classification_metrics(output.logits, batch), mutated)
 
     def eval_modes(self) -> dict[str, base.EvalMode]:
