@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from branchnets.data.remote import AnyPath, fingerprint
+
 
 def cache_dir() -> Path:
     """BRANCHNETS_CACHE, else `branchnets` in XDG_CACHE_HOME, else in ~/.cache."""
@@ -22,7 +24,7 @@ def cache_dir() -> Path:
 
 
 def cached(
-    kind: str, files: Iterable[Path], what: str, make: Callable[[], np.ndarray]
+    kind: str, files: Iterable[AnyPath], what: str, make: Callable[[], np.ndarray]
 ) -> np.ndarray:
     """`make()`, or what it returned before if none of `files` has changed since.
 
@@ -31,14 +33,13 @@ def cached(
 
     Args:
       kind: folder in the cache directory.
-      files: what the array is made from; path, size and time of change identify each.
+      files: what the array is made from; path, size and time of change identify each, or what the
+        service of a URL says of its version.
       what: tells apart several arrays made from the same files.
       make: makes the array.
     """
     lines = [what]
-    for file in files:
-        stat = file.stat()
-        lines.append(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}")
+    lines += [fingerprint(file) for file in files]
     name = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32] + ".npy"
     path = cache_dir() / kind / name
     try:

@@ -1,11 +1,13 @@
-"""CIFAR-10 and CIFAR-100 (A. Krizhevsky, 2009), as prepared by TensorFlow Datasets."""
+"""CIFAR-10 and CIFAR-100 (A. Krizhevsky, 2009), as tfds prepares them, or in folders of images."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from branchnets.data.base import Dataset, DataSpec, field
-from branchnets.data.tfds import DatasetInfo, find_dataset, read_split
+from branchnets.data.locate import locate
+from branchnets.data.published import Published
+from branchnets.data.tfds import DatasetInfo, read_split
 from branchnets.errors import DataError
 
 _SHAPE = (32, 32, 3)
@@ -71,16 +73,22 @@ def read(name: str, cfg: Any = None) -> Dataset:
 
     Args:
       name: which of the two.
-      cfg: `data_dir`, where prepared datasets are (else TFDS_DATA_DIR, else tfds's default);
+      cfg: `data_dir`, where prepared datasets are (else TFDS_DATA_DIR, else tfds's default), or
+        folders of images, train/CLASS/ and test/CLASS/; `stream`;
         `label`, for CIFAR-100 "fine" (the default) or "coarse"; and `data_dir_flag`, what the
         message calls `data_dir` where a tool has a flag of its own for it.
 
     Raises:
       DatasetNotFound: it has not been prepared; the message has the command that does.
     """
-    feature, _ = _feature(name, cfg)
-    flag = field(cfg, "data_dir_flag", "--config.data.data_dir")
-    directory = find_dataset(name, field(cfg, "data_dir"), flag)
-    classes = DatasetInfo.read(directory).class_names(feature)
-    splits = {split: read_split(directory, split, label=feature) for split in ("train", "test")}
-    return Dataset(name, classes, splits, *_MEAN_STD[name])
+    feature, names = _feature(name, cfg)
+    mean, std = _MEAN_STD[name]
+    layout = f"train/{names[0]}/*.png and test/{names[0]}/*.png"
+    place, prepared = locate(name, cfg, layout)
+    if not prepared or field(cfg, "stream", False):
+        return Published(
+            name, names, names, 32, layout, streams=False, label=feature, mean=mean, std=std
+        ).read(cfg)
+    classes = DatasetInfo.read(place).class_names(feature)
+    splits = {split: read_split(place, split, label=feature) for split in ("train", "test")}
+    return Dataset(name, classes, splits, mean, std)

@@ -21,6 +21,7 @@ from branchnets.data.held import check_fits
 from branchnets.data.images import fit, native_shape, open_image
 from branchnets.data.listing import classes_of, first_image, index, split_places
 from branchnets.data.records import FileRecords, StreamedSplit
+from branchnets.data.remote import is_url
 from branchnets.data.statistics import channel_statistics, usual
 from branchnets.errors import DataError
 
@@ -76,6 +77,11 @@ def read(cfg: Any = None) -> Dataset:
 def _root(data_dir: str | None) -> Path:
     if not data_dir:
         raise DataError("data.name=folder needs data.data_dir=DIR with DIR/train and DIR/test")
+    if is_url(data_dir):
+        raise DataError(
+            f"data.data_dir={data_dir}: folders of images are read from local disks only; copy "
+            "them, or prepare the set with tfds as TFRecord (data.name=tfds/NAME)"
+        )
     root = Path(data_dir).expanduser()
     if not root.is_dir():
         raise DataError(f"there is no folder {root} (data.data_dir)")

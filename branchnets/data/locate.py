@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from branchnets.data.base import field
+from branchnets.data.remote import AnyPath
 from branchnets.data.tfds_info import DatasetNotFound, find_dataset, resolve_data_dir
 
-_TREE = ("train", "train.csv")
+#: What a tree of images has at its top.
+TREE = ("train", "train.csv")
 
 
-def locate(name: str, cfg: Any, layout: str = "train/CLASS/*.jpg and test/CLASS/*.jpg") -> Any:
+def locate(name: str, cfg: Any, layout: str, marks: Sequence[str] = TREE) -> tuple[AnyPath, bool]:
     """The place of a data set that may lie in either form.
 
     Args:
@@ -19,6 +22,7 @@ def locate(name: str, cfg: Any, layout: str = "train/CLASS/*.jpg and test/CLASS/
       cfg: `data_dir` (else TFDS_DATA_DIR, else tfds's default) and `data_dir_flag`, what the
         message calls it where a tool has a flag of its own for it.
       layout: of the tree, for the message.
+      marks: files or folders of which a tree has at least one.
 
     Returns:
       (directory, True) of tfds records, or (root, False) of a tree.
@@ -32,6 +36,6 @@ def locate(name: str, cfg: Any, layout: str = "train/CLASS/*.jpg and test/CLASS/
         return find_dataset(name, data_dir, flag), True
     except DatasetNotFound as error:
         root, _ = resolve_data_dir(data_dir)
-        if isinstance(root, Path) and any((root / part).exists() for part in _TREE):
+        if isinstance(root, Path) and any((root / part).exists() for part in marks):
             return root, False
         raise DatasetNotFound(f"{error}\nImage files are read too: DIR/{layout}.") from None

@@ -1,5 +1,7 @@
 """Mini-ImageNet: 600 images of each of 100 ImageNet classes, 84x84, in memory (1.3 GB).
 
+From ImageNet's class folders, or from tfds's imagenet2012.
+
 O. Vinyals et al., "Matching networks for one shot learning", NIPS 2016, with the classes of S. Ravi
 and H. Larochelle, "Optimization as a model for few-shot learning", ICLR 2017; 500 images of a class
 for training and 100 for testing, as in "Connectivity learning in multi-branch networks" (appendix
@@ -14,32 +16,35 @@ everywhere else (`data.images.fit`), so that a deployed network sees a photograp
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from branchnets.data.base import Dataset, DataSpec, Split, field
-from branchnets.data.cache import cached
-from branchnets.data.images import fit, list_images, open_image
-from branchnets.data.statistics import channel_statistics
+from branchnets.data.base import Dataset, DataSpec, field
+from branchnets.data.held import hold
+from branchnets.data.images import list_names
+from branchnets.data.locate import TREE, locate
+from branchnets.data.prepare import reshaped
+from branchnets.data.published import table
+from branchnets.data.records import ChosenRecords, FileRecords, Records, StreamedSplit
+from branchnets.data.remote import AnyPath
+from branchnets.data.statistics import channel_statistics, usual
+from branchnets.data.tfds import DatasetInfo, TfdsRecords
 from branchnets.errors import DataError
 
 PER_CLASS, TRAIN_PER_CLASS, SIZE = 600, 500, 84
-_LINE_SECONDS = 5
+LAYOUT = (
+    "train/n01532829/*.JPEG (or n01532829/*.JPEG) and so on: the archives in "
+    "ILSVRC2012_img_train.tar, each unpacked into a folder of its name"
+)
 
 
 @functools.cache
 def classes() -> dict[str, str]:
     """WordNet identifier -> English name, of the 100 classes in label order."""
-    text = (resources.files("branchnets.data") / "mini_imagenet.tsv").read_text(encoding="utf-8")
-    rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
-    return dict(rows[1:])
+    return {wnid: name for wnid, name in table("mini_imagenet.tsv")}
 
 
 def spec(cfg: Any = None) -> DataSpec:
@@ -50,106 +55,114 @@ def spec(cfg: Any = None) -> DataSpec:
 
 
 def read(cfg: Any = None) -> Dataset:
-    """Decode and resize the images of an ImageNet folder, and keep them in the cache directory.
+    """Decode and resize the images of ImageNet's 100 classes, and keep them in the cache directory.
 
     The first time takes about three minutes of one core (all are used; 3 ms an image) on a local
-    disk, the next ones seconds.
+    disk, the next ones seconds. From tfds's records all names and labels are read before that,
+    once.
 
     Args:
-      cfg: `data_dir`, with a folder of JPEG files a class, DIR/train/n01532829/*.JPEG or
-        DIR/n01532829/*.JPEG, as ImageNet's training images are distributed; other classes may lie
-        beside the 100.
+      cfg: `data_dir`, with tfds's imagenet2012, or with a folder of JPEG files a class,
+        DIR/train/n01532829/*.JPEG or DIR/n01532829/*.JPEG, as ImageNet's training images are
+        distributed; other classes may lie beside the 100. `stream`, to decode as images are needed.
 
     Raises:
-      DataError: no such folder, a class that is missing or has fewer than 600 images, or an image
+      DataError: neither is there, a class that is missing or has fewer than 600 images, or an image
         that cannot be read; the message has its path.
     """
-    data_dir = field(cfg, "data_dir")
-    if not data_dir:
-        raise DataError(
-            "data.name=mini_imagenet needs data.data_dir=DIR with ImageNet's training images in "
-            "DIR/train/n01532829/*.JPEG (or DIR/n01532829/*.JPEG) and so on"
-        )
-    splits = read_folders(Path(data_dir).expanduser(), classes())
+    wnids = tuple(classes())
+    marks = (*TREE, *wnids)
+    place, prepared = locate("imagenet2012", cfg, LAYOUT, marks)
+    chosen = from_tfds(place, wnids) if prepared else from_folders(Path(str(place)), wnids)
+    shape = reshaped(spec(), cfg, cropped=False).image_shape
+    streams = divide(chosen, len(wnids), shape)
+    names = tuple(classes().values())
+    if field(cfg, "stream", False):
+        return Dataset("mini_imagenet", names, streams, *usual(shape[2]))
+    splits = {part: hold(split, f"mini_imagenet, {part}") for part, split in streams.items()}
     mean, std = channel_statistics(splits["train"].images)
-    return Dataset("mini_imagenet", tuple(classes().values()), splits, mean, std)
+    return Dataset("mini_imagenet", names, splits, mean, std)
 
 
-def read_folders(
-    root: Path,
-    wnids: Sequence[str] | dict[str, str],
-    per_class: int = PER_CLASS,
+def divide(
+    records: Records,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
     train_per_class: int = TRAIN_PER_CLASS,
-    size: int = SIZE,
-) -> dict[str, Split]:
-    """The splits "train" and "test".
+) -> dict[str, StreamedSplit]:
+    """The splits "train" and "test" of records that are sorted by class, as many of each.
+
+    Args:
+      records: n, a multiple of the number of classes.
+      num_classes: K.
+      image_shape: (H, W, C) of the splits.
+      train_per_class: how many of a class, the first, are for training.
+    """
+    places = np.arange(len(records)).reshape(num_classes, -1)
+    parts = {"train": places[:, :train_per_class], "test": places[:, train_per_class:]}
+    return {
+        name: StreamedSplit(records, image_shape, part.reshape(-1)) for name, part in parts.items()
+    }
+
+
+def from_folders(root: Path, wnids: Sequence[str], per_class: int = PER_CLASS) -> FileRecords:
+    """The first files of each class by name, from a folder a class.
 
     Args:
       root: DIR of :func:`read`.
       wnids: names of the classes' folders, in label order.
-      per_class: images of a class, the first by name.
-      train_per_class: how many of them, the first again, are for training.
-      size: of the sides in pixels.
+      per_class: files of a class.
 
     Returns:
-      Splits sorted by class and name: uint8 [n, size, size, 3] and int32 [n].
+      K * per_class records sorted by class and name.
 
     Raises:
       DataError: as :func:`read`.
     """
-    folders = _class_folders(root, tuple(wnids))
-    paths = [_first(folder, per_class) for folder in folders]
-    parts = {
-        "train": [own[:train_per_class] for own in paths],
-        "test": [own[train_per_class:] for own in paths],
-    }
-    splits = {}
-    for name, part in parts.items():
-        files = [path for own in part for path in own]
-        labels = np.repeat(np.arange(len(part)), [len(own) for own in part])
-        make = functools.partial(_decode, files, size, f"mini_imagenet, {name}")
-        splits[name] = Split(cached("mini_imagenet", files, f"1 {size}", make), labels)
-    return splits
-
-
-def _class_folders(root: Path, wnids: tuple[str, ...]) -> list[Path]:
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root} (data.data_dir)")
     top = root / "train" if (root / "train").is_dir() else root
-    missing = [wnid for wnid in wnids if not (top / wnid).is_dir()]
-    if not missing:
-        return [top / wnid for wnid in wnids]
-    if any(root.glob("imagenet2012/*/dataset_info.json")) or any(root.glob("*/dataset_info.json")):
+    if missing := [wnid for wnid in wnids if not (top / wnid).is_dir()]:
         raise DataError(
-            f"{root} holds records of TensorFlow Datasets; mini_imagenet is read from image "
-            f"files, {root}/train/{missing[0]}/*.JPEG and so on: the archives in "
-            "ILSVRC2012_img_train.tar, each unpacked into a folder of its name"
+            f"{top / missing[0]} is missing, the folder of one of the {len(wnids)} classes of "
+            f"mini_imagenet ({len(missing)} of them are not there)"
         )
-    raise DataError(
-        f"{top / missing[0]} is missing, the folder of one of the {len(wnids)} classes of "
-        f"mini_imagenet ({len(missing)} of them are not there)"
+    names = []
+    for wnid in wnids:
+        own = list_names(top / wnid)
+        _check_enough(str(top / wnid), len(own), per_class)
+        names += [f"{wnid}/{name}" for name in own[:per_class]]
+    return FileRecords(top, names, np.repeat(np.arange(len(wnids)), per_class))
+
+
+def from_tfds(
+    directory: AnyPath, wnids: Sequence[str], per_class: int = PER_CLASS
+) -> ChosenRecords:
+    """The same records from tfds's imagenet2012, whose records keep the names of the files.
+
+    Args:
+      directory: of the version.
+      wnids: WordNet identifiers of the classes, in label order.
+      per_class: records of a class.
+
+    Raises:
+      DataError: as :func:`read`.
+    """
+    info = DatasetInfo.read(directory)
+    label = info.label_feature()
+    records = TfdsRecords(directory, "train", info.image_feature(), label)
+    given = info.class_names(label)
+    labels, names = records.labels(), records.values("file_name")
+    chosen = []
+    for wnid in wnids:
+        own = np.flatnonzero(labels == given.index(wnid)) if wnid in given else labels[:0]
+        _check_enough(f"class {wnid} in {directory}", len(own), per_class)
+        chosen.append(own[np.argsort(names[own], kind="stable")][:per_class])
+    return ChosenRecords(
+        records, np.concatenate(chosen), np.repeat(np.arange(len(wnids)), per_class)
     )
 
 
-def _first(folder: Path, count: int) -> list[Path]:
-    found = list_images(folder)
-    if len(found) < count:
+def _check_enough(what: str, count: int, wanted: int) -> None:
+    if count < wanted:
         raise DataError(
-            f"{folder} has {len(found)} images; mini_imagenet takes the first {count} of a class"
+            f"{what} has {count} images; mini_imagenet takes the first {wanted} of a class"
         )
-    return found[:count]
-
-
-def _decode(paths: list[Path], size: int, title: str) -> np.ndarray:
-    """uint8 [n, size, size, 3]; Pillow decodes outside Python's lock, so threads are enough."""
-    out = np.empty((len(paths), size, size, 3), np.uint8)
-
-    def decode(i: int) -> None:
-        out[i] = fit(open_image(paths[i]), (size, size, 3))
-
-    with ThreadPoolExecutor() as pool:
-        done = pool.map(decode, range(len(paths)))
-        # The last line says how long it took.
-        for _ in tqdm(done, title, len(paths), file=sys.stderr, mininterval=_LINE_SECONDS):
-            pass
-    return out

@@ -5,7 +5,7 @@ Both forms give the same labels and class names, so a config runs unchanged on e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 from branchnets.data.base import Dataset, DataSpec, Split, field
 from branchnets.data.held import hold
 from branchnets.data.listing import index
-from branchnets.data.locate import locate
+from branchnets.data.locate import TREE, locate
 from branchnets.data.prepare import reshaped
 from branchnets.data.records import Records, StreamedSplit
+from branchnets.data.remote import AnyPath
 from branchnets.data.statistics import IMAGENET_MEAN, IMAGENET_STD
 from branchnets.data.tfds import DatasetInfo, labelled_splits
 from branchnets.errors import DataError
@@ -33,6 +34,11 @@ class Published:
       size: side in pixels of the images where the config does not say.
       layout: of the folders, for messages.
       streams: whether images are decoded as they are needed where the config does not say.
+      label: the feature of tfds's records that is the class.
+      mean: per channel, pixels from 0 to 1.
+      std: likewise.
+      archive: of a set that is published in folders of its own: a file that is among them, and
+        what makes records of them: root -> split -> records.
     """
 
     name: str
@@ -41,6 +47,10 @@ class Published:
     size: int
     layout: str
     streams: bool = True
+    label: str = "label"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    archive: tuple[str, Callable[[Path], Mapping[str, Records]]] | None = None
 
     def spec(self, cfg: Any = None) -> DataSpec:
         """Colour images `size` pixels square of the K classes; no file is read."""
@@ -56,24 +66,27 @@ class Published:
         Raises:
           DataError: neither is there, or its classes are others; the message says what to do.
         """
-        place, prepared = locate(self.name, cfg, self.layout)
-        records = self._prepared(place) if prepared else self._listed(place)
+        marks = TREE if self.archive is None else (*TREE, self.archive[0])
+        place, prepared = locate(self.name, cfg, self.layout, marks)
+        records = self._prepared(place) if prepared else self._listed(Path(str(place)))
         image_shape = reshaped(self.spec(), cfg, cropped=False).image_shape
         streams = {name: StreamedSplit(found, image_shape) for name, found in records.items()}
         splits: Mapping[str, Split | StreamedSplit] = streams
         if not field(cfg, "stream", self.streams):
             splits = {name: hold(split, f"{self.name}, {name}") for name, split in streams.items()}
-        return Dataset(self.name, self.class_names, splits, IMAGENET_MEAN, IMAGENET_STD)
+        return Dataset(self.name, self.class_names, splits, self.mean, self.std)
 
     def _listed(self, root: Path) -> Mapping[str, Records]:
+        if self.archive is not None and (root / self.archive[0]).exists():
+            return self.archive[1](root)
         try:
             return index(root, self.keys).splits
         except DataError as error:
             raise DataError(f"{error}. {self.name} is read from DIR/{self.layout}.") from error
 
-    def _prepared(self, directory: Path) -> Mapping[str, Records]:
+    def _prepared(self, directory: AnyPath) -> Mapping[str, Records]:
         info = DatasetInfo.read(directory)
-        label = info.label_feature()
+        label = info.label_feature(self.label)
         given = info.class_names(label)
         numbered = tuple(map(str, range(len(self.keys))))  # as tfds's where it kept no names
         if given not in (self.keys, self.class_names, numbered):

@@ -5,14 +5,16 @@ Everything here is on the host and imports no JAX: worker processes open it anew
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from branchnets.data.remote import AnyPath
 from branchnets.errors import DataError
 
 
@@ -49,7 +51,7 @@ class Records(Protocol):
         """Tells apart several records that are read from the same files."""
         ...
 
-    def files(self) -> list[Path]:
+    def files(self) -> Sequence[AnyPath]:
         """What the records are read from; one that has changed makes cached arrays anew."""
         ...
 
@@ -101,6 +103,41 @@ class FileRecords:
 
     def files(self) -> list[Path]:
         return [self.path(i) for i in range(len(self))]
+
+
+class ChosenRecords:
+    """Some examples of other records, with labels of their own.
+
+    Args:
+      records: the others.
+      indices: int [n], which of them.
+      labels: int [n].
+    """
+
+    def __init__(self, records: Records, indices: np.ndarray, labels: np.ndarray) -> None:
+        self._records = records
+        self._indices = np.asarray(indices, np.int64)
+        self._labels = np.asarray(labels).astype(np.int32)
+        if self._labels.shape != self._indices.shape:
+            raise ValueError(f"{self._indices.shape} examples but {self._labels.shape} labels")
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, i: int) -> Encoded:
+        return replace(self._records[int(self._indices[i])], label=int(self._labels[i]))
+
+    def labels(self) -> np.ndarray:
+        """int32 [n], known without reading a record."""
+        return self._labels
+
+    @property
+    def what(self) -> str:
+        chosen = hashlib.sha256(self._indices.tobytes() + self._labels.tobytes()).hexdigest()
+        return f"{self._records.what} {chosen}"
+
+    def files(self) -> Sequence[AnyPath]:
+        return self._records.files()
 
 
 @dataclass(frozen=True)

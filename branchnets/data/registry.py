@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from branchnets.data import cifar, digits, fake, folder, imagenet, mini_imagenet, tfds_any
+from branchnets.data import birds, cifar, digits, fake, folder, imagenet, mini_imagenet, tfds_any
 from branchnets.data.base import Dataset, DataSpec, field
 from branchnets.data.prepare import prepare, reshaped
 from branchnets.errors import unknown
@@ -33,6 +33,7 @@ DATASETS: dict[str, Source] = {
     "cifar10": Source(partial(cifar.read, "cifar10"), partial(cifar.spec, "cifar10")),
     "cifar100": Source(partial(cifar.read, "cifar100"), partial(cifar.spec, "cifar100")),
     "imagenet2012": Source(imagenet.read, imagenet.spec, streams=True),
+    "caltech_birds2011": Source(birds.read, birds.spec, streams=True),
     "mini_imagenet": Source(mini_imagenet.read, mini_imagenet.spec),
     "folder": Source(folder.read, folder.spec),
     "fake": Source(fake.read, fake.spec),

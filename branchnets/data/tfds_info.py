@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from branchnets.data.remote import AnyPath, RemotePath, as_path
 from branchnets.errors import DataError
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -27,15 +28,15 @@ class DatasetNotFound(DataError, FileNotFoundError):
     """The dataset has not been prepared; the message has the command that prepares it."""
 
 
-def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> tuple[Path, str]:
-    """The directory of prepared datasets, and where that came from.
+def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> tuple[AnyPath, str]:
+    """The directory (or URL) of prepared datasets, and where that came from.
 
     `data_dir`, else the environment's TFDS_DATA_DIR, else ~/tensorflow_datasets.
     """
     if data_dir:
-        return Path(data_dir).expanduser(), "data.data_dir"
+        return as_path(data_dir), "data.data_dir"
     if env := os.environ.get("TFDS_DATA_DIR"):
-        return Path(env).expanduser(), "TFDS_DATA_DIR"
+        return as_path(env), "TFDS_DATA_DIR"
     return Path.home() / "tensorflow_datasets", "the default of tfds"
 
 
@@ -43,7 +44,7 @@ def find_dataset(
     name: str,
     data_dir: str | os.PathLike[str] | None = None,
     flag: str = "--config.data.data_dir",
-) -> Path:
+) -> AnyPath:
     """The directory of the highest version of a prepared dataset.
 
     Args:
@@ -57,9 +58,10 @@ def find_dataset(
     root, origin = resolve_data_dir(data_dir)
     origin = flag.removeprefix("--config.") if data_dir else origin
     versions = {
-        tuple(int(part) for part in info.parent.name.split(".")): info.parent
-        for info in (root / name).glob("*/dataset_info.json")
-        if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name)
+        tuple(int(part) for part in directory.name.split(".")): directory
+        for directory in _children(root / name)
+        if re.fullmatch(r"\d+\.\d+\.\d+", directory.name)
+        and (directory / "dataset_info.json").exists()
     }
     if versions:
         return versions[max(versions)]
@@ -72,6 +74,12 @@ def find_dataset(
         f"If it is prepared elsewhere, give {flag}=DIR or set TFDS_DATA_DIR=DIR, "
         f"where DIR holds {name}/."
     )
+
+
+def _children(directory: AnyPath) -> list[AnyPath]:
+    if isinstance(directory, Path) and not directory.is_dir():
+        return []
+    return list(directory.iterdir())
 
 
 def interleave_order(lengths: Sequence[int], cycle: int = 16, block: int = 16) -> np.ndarray:
@@ -124,7 +132,7 @@ class DatasetInfo:
       supervised: names of the features of an example and of its label, where tfds knows them.
     """
 
-    directory: Path
+    directory: AnyPath
     name: str
     file_format: str
     splits: dict[str, Any]
@@ -133,9 +141,9 @@ class DatasetInfo:
     supervised: tuple[str, str] | None = None
 
     @classmethod
-    def read(cls, directory: str | os.PathLike[str]) -> DatasetInfo:
+    def read(cls, directory: str | os.PathLike[str] | RemotePath) -> DatasetInfo:
         """Read the json files of a prepared dataset; an unknown file format is a ValueError."""
-        directory = Path(directory)
+        directory = as_path(directory)
         info = json.loads((directory / "dataset_info.json").read_text())
         features = json.loads((directory / "features.json").read_text())
         file_format = info.get("fileFormat", "tfrecord")
@@ -160,12 +168,12 @@ class DatasetInfo:
             raise DataError(f"{self.directory} has no split {split!r}, only {list(self.splits)}")
         return [int(length) for length in self.splits[split]["shardLengths"]]
 
-    def shard_paths(self, split: str) -> list[Path]:
+    def shard_paths(self, split: str) -> list[AnyPath]:
         """The record files of a split in order."""
         count = len(self.shard_lengths(split))
         template = self.splits[split].get("filepathTemplate") or _TEMPLATE
         digits = max(5, len(str(count)))
-        paths = []
+        paths: list[AnyPath] = []
         for shard in range(count):
             index, total = f"{shard:0{digits}d}", f"{count:0{digits}d}"
             paths.append(

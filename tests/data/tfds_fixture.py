@@ -140,3 +140,50 @@ def write_records(path: Path, records: list[bytes], file_format: str) -> None:
     for record in records:
         writer.write(record)
     writer.close()
+
+
+def write_examples(
+    root: Path,
+    name: str,
+    splits: dict[str, list[list[dict[str, bytes | int]]]],
+    classes: tuple[str, ...],
+    features: tuple[str, ...] = ("image", "label"),
+    *,
+    version: str = "5.1.0",
+    file_format: str = "tfrecord",
+    dimensions: tuple[int, int, int] = (-1, -1, 3),
+    **info,
+) -> Path:
+    """Write examples that are given, by split and shard; features in the order of the arguments.
+
+    "image" is an image of `dimensions`, "label" a class; all others are texts.
+    """
+    directory = root / name / version
+    directory.mkdir(parents=True, exist_ok=True)
+    for split, shards in splits.items():
+        for number, shard in enumerate(shards):
+            path = directory / f"{name}-{split}.{file_format}-{number:05d}-of-{len(shards):05d}"
+            records = [example_bytes({f: example[f] for f in features}) for example in shard]
+            write_records(path, records, file_format)
+    entries = [
+        {"name": split, "shardLengths": [str(len(shard)) for shard in shards]}
+        for split, shards in splits.items()
+    ]
+    described = {"name": name, "version": version, "fileFormat": file_format, "splits": entries}
+    (directory / "dataset_info.json").write_text(json.dumps({**described, **info}))
+    core = "tensorflow_datasets.core.features"
+    sizes = {"dtype": "uint8", "shape": {"dimensions": [str(d) for d in dimensions]}}
+    kinds = {
+        "image": {"pythonClassName": f"{core}.image_feature.Image", "image": sizes},
+        "label": {
+            "pythonClassName": f"{core}.class_label_feature.ClassLabel",
+            "classLabel": {"numClasses": str(len(classes))},
+        },
+    }
+    text = {"pythonClassName": f"{core}.text_feature.Text", "text": {}}
+    kind = f"{core}.features_dict.FeaturesDict"
+    described = {feature: kinds.get(feature, text) for feature in features}
+    whole = {"pythonClassName": kind, "featuresDict": {"features": described}}
+    (directory / "features.json").write_text(json.dumps(whole))
+    (directory / "label.labels.txt").write_text("".join(f"{name}\n" for name in classes))
+    return directory
