@@ -29,7 +29,9 @@ CORE = [
     # What jax.export writes its artefacts with, and does not require itself.
     "flatbuffers>=24.3.25",
     "flax>=0.12",
+    "fsspec>=2024.6",
     "google-crc32c>=1.5",
+    "grain>=0.2.12",
     "jax>=0.10",
     "matplotlib>=3.9",
     "ml-collections>=1.0",
@@ -55,6 +57,10 @@ EXTRAS = {
         "array_record>=0.5",
         "tensorflow",
     ],
+    # Decoding JPEG images of streamed data sets faster than Pillow does.
+    "opencv": ["opencv-python-headless>=4.10"],
+    # Reading streamed data sets from gs:// paths.
+    "gcs": ["gcsfs>=2024.6"],
     # Running on a TPU, or compiling for one on a machine that has none.
     "tpu": ["jax[tpu]>=0.10"],
     # Running on an NVIDIA GPU; needs only the driver.
@@ -63,6 +69,7 @@ EXTRAS = {
     "bench": ["torch>=2.13"],
     "test": [
         "array_record>=0.5",
+        "opencv-python-headless>=4.10",
         "mypy>=1.15",
         "pytest>=8.0",
         "pytest-xdist>=3.6",

@@ -117,7 +117,7 @@ def fit(
     height, width, channels = image_shape if content_shape is None else content_shape
     if channels not in MODES:
         raise DataError(f"image files have 1, 3 or 4 channels, not {channels}")
-    image = _eight_bits(image).convert(MODES[channels])
+    image = eight_bits(image).convert(MODES[channels])
     if image.size != (width, height):
         scale = max(width / image.width, height / image.height)
         across, down = width / scale, height / scale
@@ -153,8 +153,8 @@ def refit(
     return np.stack(list(fitted))
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scales the 16-bit values of grey images, which Pillow would clip at 255."""
+def eight_bits(image: Image.Image) -> Image.Image:
+    """An image with the 16-bit values of grey scaled, which Pillow would clip at 255."""
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image, np.int64) // 257

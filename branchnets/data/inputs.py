@@ -9,9 +9,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from branchnets.data.base import Dataset, Split
+from branchnets.data.augment import Augment
+from branchnets.data.base import Dataset, Split, field
+from branchnets.data.decode import decoder_name
+from branchnets.data.finish import Finish
 from branchnets.data.records import StreamedSplit
 from branchnets.data.resident import EvalInput, ResidentInput
+from branchnets.data.rows import EvalRows, Part, Reading, TrainRows
+from branchnets.data.stream import StreamedEval, StreamedInput
+from branchnets.data.workers import num_workers
 from branchnets.errors import DataError
 
 
@@ -24,6 +30,10 @@ class TrainInput(Protocol):
 
     batch_size: int
     steps_per_epoch: int
+    #: What decodes images as they are needed; None: nothing does.
+    decoder: str | None
+    #: Examples that could not be used, up to the last step given out; others stood for them.
+    unreadable: int
 
     def arrays(self, step: int) -> dict[str, jax.Array]:
         """The device arrays that `step` needs; "key" uint32 [2] (the seed's) is among them."""
@@ -45,6 +55,8 @@ class EvalBatches(Protocol):
 
     batch_size: int
     num_examples: int
+    #: Examples that could not be used and were left out the last time.
+    unreadable: int
 
     @property
     def labels(self) -> np.ndarray:
@@ -69,7 +81,9 @@ def train_input(dataset: Dataset, config: Any, mesh: Mesh | None = None) -> Trai
     """
     split = dataset.split("train")
     if isinstance(split, StreamedSplit):
-        raise NotImplementedError
+        rows = train_rows(split, dataset, config, jax.process_index(), jax.process_count())
+        finish = Finish(dataset, config.augment, mesh)
+        return StreamedInput(rows, finish, num_workers(config.data), mesh)
     if config.augment.crop_area is not None:
         raise DataError(
             f"augment.crop_area crops streamed images, and {dataset.name!r} is held in memory; "
@@ -95,5 +109,54 @@ def eval_input(
       mesh: the devices; None is the default one.
     """
     if isinstance(split, StreamedSplit):
-        raise NotImplementedError
+        part = Part(batch_size, jax.process_index(), jax.process_count())
+        size = field(config.eval, "image_size")
+        shape = split.image_shape if size is None else (size, size, split.image_shape[2])
+        reading = _reading(split, dataset, config.data, shape)
+        rows = EvalRows(reading, part, config.eval.crop_fraction)
+        return StreamedEval(rows, dataset, num_workers(config.data), mesh)
     return EvalInput(split, dataset, batch_size, mesh)
+
+
+def train_rows(
+    split: StreamedSplit, dataset: Dataset, config: Any, process: int = 0, processes: int = 1
+) -> TrainRows:
+    """What one of several processes decodes of a streamed training split.
+
+    Args:
+      split: the training split.
+      dataset: gives the classes.
+      config: the whole config: `data`, `augment`, `batch_size`, `seed`.
+      process: which of `processes`.
+      processes: how many share the batch.
+
+    Raises:
+      DataError: ranges of a crop that mean nothing.
+    """
+    augment = Augment.from_config(config.augment)
+    crop = None
+    if augment.crop_area is not None:
+        crop = (
+            _range("augment.crop_area", augment.crop_area, most=1.0),
+            _range("augment.crop_ratio", augment.crop_ratio),
+        )
+    reading = _reading(split, dataset, config.data, split.image_shape)
+    return TrainRows(reading, Part(config.batch_size, process, processes), config.seed, crop)
+
+
+def _reading(
+    split: StreamedSplit, dataset: Dataset, cfg: Any, image_shape: tuple[int, int, int]
+) -> Reading:
+    decoder = decoder_name(field(cfg, "decoder", "auto"))
+    skip = field(cfg, "on_error", "stop") == "skip"
+    return Reading(split, image_shape, dataset.num_classes, decoder, skip)
+
+
+def _range(name: str, values: Any, most: float = float("inf")) -> tuple[float, float]:
+    low, high = (*map(float, values), 0.0, 0.0)[:2]
+    if len(values) != 2 or not 0 < low <= high <= most:
+        limit = f" and at most {most:g}" if most < float("inf") else ""
+        raise DataError(
+            f"{name}={tuple(values)} must be a smallest and a largest number above 0{limit}"
+        )
+    return low, high

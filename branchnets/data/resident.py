@@ -64,6 +64,7 @@ class ResidentInput:
                 f"one batch of {batch_size}; lower batch_size or raise data.train_size"
             )
         self.batch_size = batch_size
+        self.decoder, self.unreadable = None, 0
         self.steps_per_epoch = len(split) // batch_size
         self._finish = Finish(dataset, augment_config, mesh)
         mean_shape = np.shape(dataset.mean)
@@ -159,7 +160,7 @@ class EvalInput:
         if not len(split):
             raise DataError(f"a split of {dataset.name!r} to be evaluated is empty")
         self.batch_size = batch_size
-        self.num_examples = len(split)
+        self.num_examples, self.unreadable = len(split), 0
         self._split, self._mesh = split, mesh
         self._size = dataset.image_shape[:2]
         sharding = None if mesh is None else NamedSharding(mesh, SPREAD)

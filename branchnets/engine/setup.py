@@ -96,6 +96,7 @@ class Setup(EvalSetup):
                 "class_names": dataset.class_names,
                 "mean": dataset.mean,
                 "std": dataset.std,
+                **({"decoder": self.inputs.decoder} if dataset.streamed else {}),
             },
         }
 
