@@ -51,7 +51,8 @@ class Evaluator:
         """Metric -> sum / count: a float, or a numpy array for metrics with axes.
 
         Metrics of a mode other than ``""`` are named ``"mode/metric"``.  0/0 is nan: a class
-        without examples has no mean.
+        without examples has no mean.  ``unreadable``, of streamed batches, is how many examples
+        could not be used and are in no metric, if there were any.
         """
         totals: dict[str, Any] = {}
         for index, batch in enumerate(batches):
@@ -59,11 +60,14 @@ class Evaluator:
                 if name not in totals:
                     totals[name] = zeros(variables, extra, batch)
                 totals[name] = add(variables, extra, batch, index, self._key, totals[name])
-        return {
+        found = {
             f"{mode}/{metric}" if mode else metric: mean(*pair)
             for mode, metrics in jax.device_get(totals).items()
             for metric, pair in metrics.items()
         }
+        if unreadable := getattr(batches, "unreadable", 0):
+            found["unreadable"] = float(unreadable)
+        return found
 
 
 def mean(total: Any, count: Any) -> Any:

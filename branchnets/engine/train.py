@@ -110,6 +110,7 @@ class Loop:
         self._before = _seconds_before(self.run_dir)
         self._started = time.monotonic()
         self._saved = self.done if self.done else None
+        self._unreadable = 0
         self._markers: list[jax.Array] = []
         self._steps: dict[str, tuple[Callable, Any]] = {}
 
@@ -213,6 +214,9 @@ class Loop:
         self.progress.update(self.done, loss=metrics["loss"], accuracy=metrics["accuracy"])
         if rate := self.progress.examples_per_second:
             metrics["examples_per_second"] = rate
+        if self.setup.dataset.streamed:  # images that others stood for, in this interval
+            total = self.setup.inputs.unreadable
+            metrics["unreadable"], self._unreadable = total - self._unreadable, total
         metrics["seconds"] = self.seconds
         self.writer.write(self.done, metrics, split="train", epoch=self._epoch)
 
