@@ -64,7 +64,8 @@ class ResidentInput:
                 f"one batch of {batch_size}; lower batch_size or raise data.train_size"
             )
         self.batch_size = batch_size
-        self.decoder, self.unreadable = None, 0
+        self.decoder: str | None = None
+        self.unreadable = 0
         self.steps_per_epoch = len(split) // batch_size
         self._finish = Finish(dataset, augment_config, mesh)
         mean_shape = np.shape(dataset.mean)
