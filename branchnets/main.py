@@ -52,6 +52,7 @@ def _train(command, own: flags.FlagValues) -> int:
 
 
 def _evaluate(command, own: flags.FlagValues) -> int:
+    from branchnets import confusion
     from branchnets.engine import config as configs
     from branchnets.engine.evaluate import scalars
     from branchnets.engine.logging import format_table
@@ -67,6 +68,7 @@ def _evaluate(command, own: flags.FlagValues) -> int:
     metrics = run.evaluate(split)
     title = f"{config.data.name}/{split} at step {run.step}"
     print(format_table(sorted(scalars(metrics).items()), (title, "value")))
+    print(f"\n{confusion.words(confusion.matrices(metrics)[''], run.dataset.class_names)}")
     return 0
 
 

@@ -50,6 +50,7 @@ class Evaluator:
     ) -> dict[str, Any]:
         """Metric -> sum / count: a float, or a numpy array for metrics with axes.
 
+        What is only counted (count None) is its sum.
         Metrics of a mode other than ``""`` are named ``"mode/metric"``.  0/0 is nan: a class
         without examples has no mean.  ``unreadable``, of streamed batches, is how many examples
         could not be used and are in no metric, if there were any.
@@ -71,9 +72,14 @@ class Evaluator:
 
 
 def mean(total: Any, count: Any) -> Any:
-    """total / count in float64, as a float or an array; nan where count is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.asarray(total, np.float64) / np.asarray(count, np.float64)
+    """total / count in float64, as a float or an array; nan where count is 0.
+
+    Without a count (None) it is the total.
+    """
+    value = np.asarray(total, np.float64)
+    if count is not None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            value = value / np.asarray(count, np.float64)
     return float(value) if value.ndim == 0 else value
 
 

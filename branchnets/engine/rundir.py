@@ -8,6 +8,8 @@ metrics.jsonl     all scalars, one evaluation or logging interval a line
 events.*          the same for TensorBoard
 checkpoints/      the states to resume from
 summary.json      the results of the finished run
+per_class.csv     its accuracy on each class of the test split
+confusion.csv     its test images by class (rows) and answer (columns)
 """
 
 from __future__ import annotations
@@ -198,9 +200,12 @@ class RunDir:
         Raises:
           RunDirError: It cannot be written.
         """
+        return self.write_text(name, json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file whole or not at all; return its path; raises as `write_json`."""
         file = self.path / name
         if self.write:
-            text = json.dumps(document, indent=2, sort_keys=True) + "\n"
             try:
                 replace(file, text)
             except OSError as error:

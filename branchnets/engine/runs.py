@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,19 @@ class Run:
         """Its data in host memory; ``mean`` and ``std`` are those the network was trained with."""
         return self.setup.dataset
 
-    def evaluate(self, split: str = "test") -> dict[str, Any]:
-        """Every metric of the family on a split: a float, or an array for metrics with axes."""
+    def evaluate(
+        self, split: str = "test", track: Callable[..., Iterable[Any]] = silent
+    ) -> dict[str, Any]:
+        """Every metric of the family on a split: a float, or an array for metrics with axes.
+
+        Args:
+          split: of the data set.
+          track: shows progress; see :class:`branchnets.families.study.Subject`.
+        """
         evaluator = Evaluator(self.family, self.config.seed)
-        return evaluator(self.variables, self.state.extra, self.setup.evaluation_input(split))
+        batches = self.setup.evaluation_input(split)
+        tracked = track(batches, f"evaluation on {split} images", len(batches))
+        return evaluator(self.variables, self.state.extra, tracked)
 
     def subject(
         self,

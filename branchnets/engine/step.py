@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from branchnets.engine import mesh as meshes
 from branchnets.engine.state import TrainState
-from branchnets.families.base import Aux, Batch, Context, Family, Phase, purpose_key
+from branchnets.families.base import Aux, Batch, Context, Family, Metrics, Phase, purpose_key
 
 PyTree = Any
 #: (arrays, step, key) -> batch; traced.  What an input's ``batch`` is.  ``arrays["key"]`` is the
@@ -34,7 +34,7 @@ class Tally:
       bad: name of a loss term, or ``"gradient"`` -> whether it was not finite at that step.
     """
 
-    metrics: dict[str, tuple[jax.Array, jax.Array]]
+    metrics: Metrics
     steps: jax.Array
     first_bad_step: jax.Array
     bad: dict[str, jax.Array]
@@ -166,7 +166,7 @@ def _keep_finite(old: TrainState, new: TrainState, result: _Result) -> tuple[Tra
     broken = jnp.any(jnp.stack(list(bad.values())))
     kept = jax.tree.map(lambda a, b: jnp.where(broken, a, b), old, new)
     one = jnp.ones((), jnp.float32)
-    metrics = {f"loss/{name}": (value, one) for name, value in result.terms.items()}
+    metrics: Metrics = {f"loss/{name}": (value, one) for name, value in result.terms.items()}
     metrics["loss"] = (_total(result.terms), one)
     metrics |= result.aux.metrics
     tally = Tally(

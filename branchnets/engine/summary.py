@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from branchnets import counting
+from branchnets import confusion, counting
 from branchnets.engine import environment, evaluate
 from branchnets.engine.evaluate import Evaluator
 from branchnets.engine.logging import MetricWriter, format_table
@@ -13,6 +13,7 @@ from branchnets.engine.progress import duration
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import Setup
 from branchnets.engine.state import TrainState
+from branchnets.report.write import csv_text
 
 
 def summarise(
@@ -23,14 +24,17 @@ def summarise(
     evaluator: Evaluator,
     seconds: float,
 ) -> dict[str, Any]:
-    """Evaluates the last state on the test split, writes summary.json and prints the table.
+    """Evaluates the last state on the test split, writes what it gives and prints the table.
+
+    Written: summary.json, per_class.csv and confusion.csv.
 
     Args:
       seconds: training time of the whole run.
     """
     metrics = evaluator(state.averaged, state.extra, setup.evaluation_input("test"))
     step = int(state.step)
-    writer.write(step, metrics, split="final_test")
+    writer.write(step, confusion.without(metrics), split="final_test")
+    _write_classes(run_dir, metrics, setup.dataset.class_names)
     figures, text = setup.family.summary(metrics)
     found = counting.describe(setup.family.model, setup.dataset.image_shape)
     summary = {
@@ -50,16 +54,24 @@ def summarise(
     }
     run_dir.write_json("summary.json", summary)
     if run_dir.write:
-        if setup.family.analyses():
-            text = f"{text}\n\n{_next(run_dir)}".strip()
-        print(render(summary, text, run_dir))
+        print(render(summary, f"{text}\n\n{_next(run_dir)}".strip(), run_dir))
     return summary
 
 
+def _write_classes(run_dir: RunDir, metrics: dict[str, Any], class_names: tuple[str, ...]) -> None:
+    found = confusion.matrices(metrics)
+    tables = (
+        confusion.class_table(found, class_names, "per_class", "test"),
+        confusion.count_table(found[""], class_names, "confusion"),
+    )
+    for table in tables:
+        run_dir.write_text(f"{table.name}.csv", csv_text(table))
+
+
 def _next(run_dir: RunDir) -> str:
-    """What can be done with a run of a family that brings analyses."""
+    """What can be done with a run."""
     return (
-        "What else its branches do, as a report with figures:\n"
+        "A report with figures of what it does:\n"
         f"  python -m branchnets.tools.analyze --workdir={shlex.quote(str(run_dir.path))}"
     )
 

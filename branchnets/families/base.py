@@ -24,8 +24,9 @@ from branchnets.families.study import Analysis, Option, Panel, Reference, Slimme
 
 PyTree = Any
 Batch = Mapping[str, jax.Array]
-#: A metric is (sum, count), of any shape, so that adding over batches and devices is exact.
-Metrics = dict[str, tuple[jax.Array, jax.Array]]
+#: A metric is (sum, count), of any shape, so that adding over batches and devices is exact; count
+#: None is for what is only counted: its sum is the metric.
+Metrics = dict[str, tuple[jax.Array, jax.Array | None]]
 #: Takes (variables, extra, batch, key); ``batch["mask"]`` is 0 for padding.
 EvalMode = Callable[[PyTree, PyTree, Batch, jax.Array], Metrics]
 
@@ -158,10 +159,25 @@ def classification_metrics(logits: jax.Array, batch: Batch) -> Metrics:
         return summed(over_labels(lambda labels: rank(labels) < first, batch), mask)
 
     loss = over_labels(functools.partial(cross_entropy, logits), batch)
-    metrics = {"cross_entropy": summed(loss, mask), "accuracy": among(1)}
+    metrics: Metrics = {"cross_entropy": summed(loss, mask), "accuracy": among(1)}
     if logits.shape[-1] > 5:
         metrics["top5_accuracy"] = among(5)
     return metrics
+
+
+def evaluation_metrics(logits: jax.Array, batch: Batch) -> Metrics:
+    """:func:`classification_metrics`, and "confusion": examples by class and answer, [K, K].
+
+    Row a, column b counts the examples of class a for which the largest logit, the first of equal
+    ones, is b.
+    """
+    labels, mask = batch["label"], batch.get("mask")
+    weights = jnp.ones(len(labels)) if mask is None else jnp.asarray(mask, jnp.float32)
+    # Products of zeros and ones: exact in any precision, up to 2**24 examples a cell.
+    classes = jax.nn.one_hot(labels, logits.shape[-1]) * weights[:, None]
+    answers = jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
+    confusion = jnp.einsum("ba,bc->ac", classes, answers, precision="highest")
+    return {**classification_metrics(logits, batch), "confusion": (confusion, None)}
 
 
 @dataclasses.dataclass(frozen=True)

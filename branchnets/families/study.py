@@ -110,6 +110,7 @@ class Subject:
       history: reads the lines that training wrote, oldest first: "step", "split", "epoch" and the
         metrics by name (see :class:`branchnets.engine.logging.MetricWriter`).
       others: finished runs to compare with, this one among them where it is finished.
+      metrics: what evaluation gives of the split that is studied; empty where it was not asked for.
     """
 
     variables: PyTree
@@ -127,6 +128,17 @@ class Subject:
     studied: str = "test"
     history: Callable[[], Sequence[Mapping[str, Any]]] = no_history
     others: tuple[FinishedRun, ...] = ()
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    _known: dict[str, Any] = dataclasses.field(default_factory=dict, init=False, compare=False)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` gives, which several analyses need: made at the first call, then kept.
+
+        A subject with other fields (``dataclasses.replace``) starts anew.
+        """
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def map(
         self, function: Callable[[PyTree, Mapping[str, jax.Array]], PyTree], split: Any, title: str

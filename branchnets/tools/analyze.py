@@ -5,7 +5,8 @@ python -m branchnets.tools.analyze --workdir=RUN --ood=cifar100 --ood_dir=DATA -
 python -m branchnets.tools.analyze --workdir=RUN --beside=runs/sweep --beside=runs/baseline
 python -m branchnets.tools.analyze --workdir=RUN --help
 
-What is studied depends on the family of the run; the last line lists the flags that it brings.
+Every run is studied for what it takes for what; the rest depends on its family.  The last line
+lists the flags that the family brings.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from branchnets.report.write import check_folder, plain, write_report
 from branchnets.sweeps import results
 from branchnets.sweeps.beside import gather
 from branchnets.sweeps.results import flatten
-from branchnets.tools import common, overview
+from branchnets.tools import classes, common, overview
 from branchnets.version import __version__
 
 
@@ -64,7 +65,7 @@ def analyze(
     progress: bool = True,
     **options: Any,
 ) -> Report:
-    """Runs the analyses of a run's family on real data and writes a report.
+    """Studies a run on real data, as every run and as its family is studied, and writes a report.
 
     Args:
       run: from :func:`branchnets.load_run`, or its directory.
@@ -78,8 +79,8 @@ def analyze(
       **options: of the analyses; ``--help`` of the command line lists them.
 
     Raises:
-      UserError: a family without analyses, a bad name or option, data that cannot be read, or a
-        folder that cannot be written. Nothing is written then.
+      UserError: a bad name or option, data that cannot be read, or a folder that cannot be
+        written. Nothing is written then.
     """
     if isinstance(run, str | Path):
         run = load_run(run)
@@ -96,7 +97,9 @@ def analyze(
     subject = dataclasses.replace(subject, others=others)
 
     say(f"[1/{len(chosen) + 1}] Run")
-    sections: dict[str, Section] = {"run": overview.section(run, subject, split)}
+    metrics = run.evaluate(split, track)
+    subject = dataclasses.replace(subject, metrics=metrics)
+    sections: dict[str, Section] = {"run": overview.section(run, metrics, split)}
     for number, (name, analysis) in enumerate(chosen.items(), start=2):
         say(f"[{number}/{len(chosen) + 1}] {analysis.title}")
         found = analysis.run(subject)
@@ -112,18 +115,17 @@ def analyze(
 
 
 def _options(family: Family) -> tuple[Option, ...]:
-    return common.merge_options(o for a in family.analyses().values() for o in a.options)
+    return common.merge_options(o for a in _analyses(family).values() for o in a.options)
+
+
+def _analyses(family: Family) -> dict[str, Analysis]:
+    """Those of every run, and the family's own."""
+    return {"classes": Analysis("Classes", classes.section), **family.analyses()}
 
 
 def _choose(family: Family, only: str | Iterable[str] | None) -> dict[str, Analysis]:
-    """The analyses to run, in the family's order."""
-    known = dict(family.analyses())
-    if not known:
-        others = ", ".join(common.families_with("analyses")) or "none yet"
-        raise UserError(
-            f"this run is of family {family.name!r}, which brings no analyses. Families that have "
-            f"some: {others}."
-        )
+    """The analyses to run, in order."""
+    known = _analyses(family)
     names = [only] if isinstance(only, str) else list(known if only is None else only)
     for name in names:
         if name not in known:

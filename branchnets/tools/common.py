@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -233,16 +232,6 @@ def parse_for_run(
     return RunCommand(
         family, namespace, option_values(namespace, options), config if overrides else None
     )
-
-
-def families_with(hook: str) -> list[str]:
-    """Names of the families that bring something of their own for a hook, such as "analyses"."""
-    from branchnets import registry
-    from branchnets.families.base import Family
-
-    modules = {name: importlib.import_module(path) for name, path in registry.FAMILIES.items()}
-    plain = getattr(Family, hook)
-    return sorted(n for n, module in modules.items() if getattr(module.FAMILY, hook) is not plain)
 
 
 class _Lines:

@@ -1,45 +1,39 @@
-"""The first section of every report: how good the run is, by class, and what it is made of."""
+"""The first section of every report: how good the run is, and what it is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-
-from branchnets import counting
+from branchnets import confusion, counting
 from branchnets.engine import config as configs
 from branchnets.engine.evaluate import scalars
 from branchnets.engine.runs import Run
-from branchnets.families.study import Subject
 from branchnets.report.content import Section, Table
 from branchnets.report.stats import proportion_interval
 
 
-def section(run: Run, subject: Subject, split: str) -> Section:
-    """Metrics of a split, accuracy by class, the architecture and the config.
+def section(run: Run, metrics: Mapping[str, Any], split: str) -> Section:
+    """Metrics of a split, the architecture and the config.
 
     Args:
-      run: evaluated here.
-      subject: the same run, with its progress bars.
-      split: what is evaluated.
+      run: finished.
+      metrics: what its evaluation gave.
+      split: what was evaluated.
     """
-    metrics = run.evaluate(split)
-    labels, right = predictions(run, subject, split)
+    examples = int(confusion.matrices(metrics)[""].sum())
     accuracy = float(metrics["accuracy"])
-    low, high = proportion_interval(round(accuracy * len(labels)), len(labels))
+    low, high = proportion_interval(round(accuracy * examples), examples)
     architecture = counting.describe(run.model, run.dataset.image_shape, depth=2)
     return Section(
         title="Run",
         text=(
-            f"The network gives {accuracy:.2%} of the {len(labels):,} images of split {split!r} "
+            f"The network gives {accuracy:.2%} of the {examples:,} images of split {split!r} "
             f"their class; with so many images the 95 % interval (Wilson) is {low:.2%} to "
             f"{high:.2%}."
         ),
         tables=(
             _metrics(metrics, (low, high), split),
-            _classes(labels, right, run.dataset.class_names, split),
             _architecture(architecture),
             _config(run),
         ),
@@ -47,24 +41,12 @@ def section(run: Run, subject: Subject, split: str) -> Section:
             "accuracy": accuracy,
             "accuracy_low": low,
             "accuracy_high": high,
-            "examples": len(labels),
+            "examples": examples,
             "parameters": architecture.parameters,
             "macs": architecture.macs,
-            "metrics": scalars(metrics),
+            "metrics": scalars(dict(metrics)),
         },
     )
-
-
-def predictions(run: Run, subject: Subject, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(labels, whether the largest logit is theirs), each [n], of a split in its order."""
-
-    def forward(variables: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
-        output: Any = run.model.apply(variables, batch["image"], train=False)
-        label = batch["label"]
-        return {"label": label, "right": jnp.argmax(output.logits, axis=-1) == label}
-
-    found = subject.map(forward, split, "accuracy by class")
-    return found["label"], found["right"]
 
 
 def _metrics(metrics: Mapping[str, Any], interval: tuple[float, float], split: str) -> Table:
@@ -79,22 +61,6 @@ def _metrics(metrics: Mapping[str, Any], interval: tuple[float, float], split: s
             (name, numbers[name], *(interval if name == "accuracy" else (None, None)))
             for name in names
         ),
-    )
-
-
-def _classes(
-    labels: np.ndarray, right: np.ndarray, class_names: tuple[str, ...], split: str
-) -> Table:
-    rows = []
-    for label, name in enumerate(class_names):
-        mine = right[labels == label]
-        interval = proportion_interval(int(mine.sum()), len(mine)) if len(mine) else (None, None)
-        rows.append((name, len(mine), float(mine.mean()) if len(mine) else None, *interval))
-    return Table(
-        "run_classes",
-        f"Accuracy on the images of each class of split {split!r}, with Wilson's 95 % interval.",
-        ("class", "images", "accuracy", "from", "to"),
-        tuple(rows),
     )
 
 

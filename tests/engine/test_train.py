@@ -1,5 +1,6 @@
 """Whole runs: resuming, stopping, damage, and what is refused."""
 
+import csv
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from branchnets import main
+from branchnets import confusion, main
 from branchnets.engine import config as configs
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
@@ -135,8 +136,19 @@ def test_evaluation_reads_a_run_and_writes_nothing(tiny, tmp_path, capsys):
     summary = json.loads((tmp_path / "summary.json").read_text())
     capsys.readouterr()
     assert main.main(["main", "--mode=eval", f"--workdir={tmp_path}"]) == 0
-    table = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    printed, _, words = capsys.readouterr().out.partition("\n\n")
+    table = dict(line.split()[:2] for line in printed.splitlines())
     assert float(table["accuracy"]) == pytest.approx(summary["test_accuracy"], abs=1e-3)
+    with (tmp_path / "confusion.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    counts = np.array([[int(row[name]) for name in list(row)[1:]] for row in rows])
+    assert counts.shape == (10, 10) and counts.sum() == summary["test_examples"]
+    assert np.trace(counts) == round(summary["test_accuracy"] * counts.sum())
+    with (tmp_path / "per_class.csv").open() as file:
+        classes = list(csv.DictReader(file))
+    assert [int(row["images"]) for row in classes] == counts.sum(1).tolist()
+    assert words.strip() == confusion.words(counts, [row["class"] for row in classes])
+    assert "confusion" not in read_metrics(tmp_path / "metrics.jsonl")[-1]
     assert before == {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
 
 
@@ -149,7 +161,8 @@ def test_evaluation_on_another_data_set(tiny, name_classes, tmp_path, capsys):
     assert main.main(digits) == 0
     assert "digits/test at step 4" in capsys.readouterr().out
     assert main.main([*digits, "--config.eval.split=validation", "--checkpoint=best"]) == 0
-    found = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    printed = capsys.readouterr().out.partition("\n\n")[0]
+    found = dict(line.split()[:2] for line in printed.splitlines())
     # Normalised as the run's own images were, not by the statistics of the other set.
     config = RunDir(tmp_path, write=False).config()
     config.data.name, config.eval.split = "digits", "validation"
@@ -179,6 +192,7 @@ def test_exact_evaluation_does_not_depend_on_the_batch(tiny, tmp_path):
         found.append(evaluator(state.variables, state.extra, setup.evaluation_input("test")))
     for other in found[1:]:
         assert other["accuracy"] == found[0]["accuracy"]
+        assert np.array_equal(other["confusion"], found[0]["confusion"])
         assert other["cross_entropy"] == pytest.approx(found[0]["cross_entropy"], rel=1e-5)
 
 

@@ -20,6 +20,7 @@ from branchnets.families.study import Analysis, Option
 from branchnets.report import style
 from branchnets.report.content import Figure, Section, Table
 from branchnets.tools import analyze as tool
+from branchnets.tools import classes
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "resnext_digits.py"
 SEEN = []  # what the analyses were given
@@ -124,9 +125,11 @@ def test_the_command_writes_a_report(workdir, studied, tmp_path, capsys):
     assert f"report: {out / 'index.html'}" in printed.out and "Traceback" not in printed.err
     lines = [line.split() for line in printed.out.splitlines()]
     assert ["Confidence", "bins", "7"] in lines and ["Run", "accuracy"] in [x[:2] for x in lines]
-    assert "[2/4] Confidence" in printed.err
+    assert "[2/5] Classes" in printed.err and "[3/5] Confidence" in printed.err
     assert "Far away: this network and data have nothing to show." in printed.err
     assert sorted(os.listdir(out)) == [
+        "confusion.png",
+        "confusions.csv",
         "fig9_confidence.png",
         "index.html",
         "report.json",
@@ -143,7 +146,7 @@ def test_the_command_writes_a_report(workdir, studied, tmp_path, capsys):
 
 
 def test_the_run_section_is_what_evaluation_says(run, studied, tmp_path):
-    report = branchnets.analyze(run, tmp_path / "r", only=["confidence"], progress=False)
+    report = branchnets.analyze(run, tmp_path / "r", only="classes", progress=False)
     figures = report.sections["run"].figures_of_merit
     metrics = run.evaluate("test")
     assert figures["metrics"] == {k: v for k, v in metrics.items() if isinstance(v, float)}
@@ -154,6 +157,9 @@ def test_the_run_section_is_what_evaluation_says(run, studied, tmp_path):
     right = sum(float(row["accuracy"]) * int(row["images"]) for row in rows)
     assert total == len(run.dataset.split("test")) == figures["examples"]
     assert right / total == pytest.approx(metrics["accuracy"])
+    assert report.sections["classes"].figures_of_merit["wrong"] == total - round(right)
+    with (tmp_path / "r" / "confusions.csv").open() as file:
+        assert sum(int(row["images"]) for row in csv.DictReader(file)) == total - round(right)
     with (tmp_path / "r" / "table1_architecture.csv").open() as file:
         rows = list(csv.DictReader(file))
     count = sum(leaf.size for leaf in jax.tree.leaves(run.variables["params"]))
@@ -170,7 +176,7 @@ def test_devices_do_not_matter(workdir, studied, tmp_path):
         assert run.setup.mesh.size == len(devices)
         report = branchnets.analyze(run, tmp_path / "r", ood="digits", progress=False)
         merits.append({n: dict(s.figures_of_merit) for n, s in report.sections.items()})
-    assert len(jax.devices()) == 8 and set(merits[0]) == {"run", "confidence", "far"}
+    assert len(jax.devices()) == 8 and set(merits[0]) == {"run", "classes", "confidence", "far"}
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *merits)
 
 
@@ -281,12 +287,20 @@ def test_a_folder_without_runs_to_compare_with_is_told(workdir, studied, tmp_pat
     assert not SEEN and not (tmp_path / "r").exists()
 
 
-def test_a_family_without_analyses_is_told_which_have_some(workdir, tmp_path, capsys, monkeypatch):
-    assert run_tool(f"--workdir={workdir}", f"--out={tmp_path / 'r'}") == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and "family 'plain', which brings no analyses" in error
-    monkeypatch.setattr(plain, "FAMILY", StudyFamily)
-    assert "plain" in tool.common.families_with("analyses")
+def test_a_family_without_analyses_has_a_report_of_its_classes(workdir, tmp_path, capsys):
+    assert run_tool(f"--workdir={workdir}", f"--out={tmp_path / 'r'}") == 0
+    assert "[2/2] Classes" in capsys.readouterr().err
+    record = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert set(record["sections"]) == {"Run", "Classes"}
+
+
+def test_of_many_classes_those_with_most_mistakes_are_drawn():
+    matrix = np.eye(40, dtype=int) * 3
+    matrix[5:36, 39] = np.arange(31, 0, -1)
+    shown = classes._shown(matrix)
+    # The column of answers, and of the 31 rows with mistakes all but the two with fewest.
+    assert shown.tolist() == [*range(5, 34), 39]
+    assert "10 other classes" in classes._figure(matrix, tuple(map(str, range(40)))).caption
 
 
 def test_no_run_is_told(tmp_path, capsys):

@@ -153,7 +153,7 @@ class CodedFamily(base.Family):
         """Accuracy of the network and of every early decoder, and the class x branch energies."""
         output: Any = self.model.apply(variables, batch["image"], train=False)
         mask, labels = batch.get("mask"), batch["label"]
-        metrics = base.classification_metrics(output.logits, batch)
+        metrics = base.evaluation_metrics(output.logits, batch)
         metrics |= {
             f"coding_loss/{block}": base.summed(value, mask)
             for block, value in self.coding_terms(output, batch).items()

@@ -208,7 +208,7 @@ class MaskConnectFamily(base.Family):
                 rngs={"masks": key},
                 **self._connect(connect),
             )
-            metrics = base.classification_metrics(output.logits, batch)
+            metrics = base.evaluation_metrics(output.logits, batch)
             if connect == "top":
                 one = jnp.ones(())
                 for name, chosen in getattr(output, "connections", {}).items():

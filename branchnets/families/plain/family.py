@@ -50,6 +50,6 @@ class PlainFamily(base.Family):
             variables: base.PyTree, extra: base.PyTree, batch: base.Batch, key: jax.Array
         ) -> base.Metrics:
             output: Any = self.model.apply(variables, batch["image"], train=False)
-            return base.classification_metrics(output.logits, batch)
+            return base.evaluation_metrics(output.logits, batch)
 
         return {"": full}

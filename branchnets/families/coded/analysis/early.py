@@ -43,15 +43,19 @@ class Decoded:
 
 def decoders(family: CodedFamily) -> Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]:
     """(variables, batch) -> "right", "top5", "confidence", each [B, L+1]."""
-    words = {block: jnp.asarray(s.codewords) for block, s in family.schemes.items()}
 
     def run(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         output = forward(family.model, variables, batch["image"])
-        outputs = [losses.decoder_logits(output.energies[b], w) for b, w in words.items()]
-        columns = [_said(logits, batch["label"]) for logits in [*outputs, output.logits]]
-        return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *columns)
+        return _said_by_all(family, output, batch["label"])
 
     return run
+
+
+def _said_by_all(family: CodedFamily, output: Any, labels: jax.Array) -> dict[str, jax.Array]:
+    words = {block: jnp.asarray(s.codewords) for block, s in family.schemes.items()}
+    outputs = [losses.decoder_logits(output.energies[b], w) for b, w in words.items()]
+    columns = [_said(logits, labels) for logits in [*outputs, output.logits]]
+    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *columns)
 
 
 def _said(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
@@ -64,9 +68,27 @@ def _said(logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
 
 
 def decode(family: CodedFamily, subject: Subject, split: str = "test") -> Decoded:
-    """Runs every decoder over a split."""
-    found = subject.map(decoders(family), split, f"early decoding of {split} images")
+    """Runs every decoder over a split; over the test split once, however often it is asked for."""
+    if split == "test":
+        found = _test_pass(family, subject)["decoded"]
+    else:
+        found = subject.map(decoders(family), split, f"early decoding of {split} images")
     return Decoded((*family.schemes, FINAL), **found)
+
+
+def energies(family: CodedFamily, subject: Subject) -> dict[str, np.ndarray]:
+    """Coded block -> energies of every test image, [n, N], from the pass of :func:`decode`."""
+    return _test_pass(family, subject)["energies"]
+
+
+def _test_pass(family: CodedFamily, subject: Subject) -> dict[str, Any]:
+    def run(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
+        output = forward(family.model, variables, batch["image"])
+        decoded = _said_by_all(family, output, batch["label"])
+        return {"decoded": decoded, "energies": output.energies}
+
+    title = "energies and early decoding of test images"
+    return subject.once("coded/test", lambda: subject.map(run, "test", title))
 
 
 def macs_until(

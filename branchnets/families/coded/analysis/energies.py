@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
-from branchnets.families.coded.analysis import parts
+from branchnets.families.coded.analysis import early
 from branchnets.families.coded.codes import CodingScheme
 from branchnets.families.study import Subject
 from branchnets.report import style
@@ -40,19 +38,13 @@ def section(family: CodedFamily, subject: Subject) -> Section | None:
     )
 
 
-def energy_maps(
-    family: CodedFamily, subject: Subject, split: str = "test"
-) -> tuple[dict[str, np.ndarray], int]:
-    """(block -> mean energy of each branch by class, [K, N]; examples).
+def energy_maps(family: CodedFamily, subject: Subject) -> tuple[dict[str, np.ndarray], int]:
+    """(block -> mean energy of each branch by class, [K, N]; examples), of the test split.
 
     A class without examples has nan.
     """
-
-    def run(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        return parts.forward(family.model, variables, batch["image"]).energies
-
-    energies = subject.map(run, split, f"energies of {split} images")
-    labels = subject.labels(split)
+    energies = early.energies(family, subject)
+    labels = subject.labels("test")
     classes = family.model.num_classes
     count = np.bincount(labels, minlength=classes)
     maps = {}

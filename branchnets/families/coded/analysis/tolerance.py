@@ -7,7 +7,7 @@ wrongly active or inactive before the decoder answers wrongly.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 
 from branchnets.families.base import purpose_key
 from branchnets.families.coded import losses
-from branchnets.families.coded.analysis import parts
+from branchnets.families.coded.analysis import early, parts
 from branchnets.families.coded.codes import CodingScheme
 from branchnets.families.study import Subject
 from branchnets.report import style
@@ -107,11 +107,7 @@ def section(family: CodedFamily, subject: Subject) -> Section | None:
     """Tolerance of every coded block; None without coded blocks."""
     if not family.schemes:
         return None
-
-    def energies(variables: Any, batch: Any) -> Any:
-        return parts.forward(family.model, variables, batch["image"]).energies
-
-    found = subject.map(energies, "test", "energies of test images")
+    found = early.energies(family, subject)
     labels = subject.labels("test")
     draws = parts.number_option(subject, "draws", 5, 1)
     blocks = {
