@@ -36,10 +36,7 @@ def from_bytes(data: bytes, model: nn.Module, image_shape: tuple[int, int, int])
     Raises:
       DeployError: damaged, or not the arrays of this module.
     """
-    try:
-        found = safetensors.numpy.load(data)
-    except safetensors.SafetensorError as error:
-        raise DeployError(f"weights.safetensors cannot be read: {error}") from error
+    found = read_arrays(data)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     try:
         shapes = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -60,6 +57,18 @@ def from_bytes(data: bytes, model: nn.Module, image_shape: tuple[int, int, int])
                 f"network needs {leaf.dtype} {leaf.shape}"
             )
     return flax.traverse_util.unflatten_dict(found, sep="/")
+
+
+def read_arrays(data: bytes, name: str = "weights.safetensors") -> dict[str, np.ndarray]:
+    """Name -> array of everything in a safetensors file, unchecked.
+
+    Raises:
+      DeployError: it is damaged, or no such file.
+    """
+    try:
+        return safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise DeployError(f"{name} cannot be read: {error}") from error
 
 
 def _plain(tree: PyTree) -> Any:

@@ -30,6 +30,7 @@ _ITEM = "default"  # orbax's name for the one item of a step
 # Written by orbax after the list of files is made; nothing of the state is in them.
 _REWRITTEN = ("_CHECKPOINT_METADATA", "commit_success.txt")
 _SHOWN = 8  # differing leaves that an error names
+_VARIABLES = ("params", "model_state", "ema")  # fields of a TrainState
 
 
 class _Quiet(logging.Filter):
@@ -308,6 +309,41 @@ class Checkpoints:
         found = traverse_util.flatten_dict(restored)
         leaves = [found[path] if path in found else zeros(leaf) for path, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(template), leaves), chosen
+
+    def variables(
+        self, step: int | None, sharding: jax.sharding.Sharding
+    ) -> tuple[dict[str, jax.Array], int] | None:
+        """Read the variables of a `TrainState` as they are evaluated, whatever network they are of.
+
+        Args:
+          step: As of `restore`.
+          sharding: Where to put them.
+
+        Returns:
+          ({name, such as "params/stem/conv/kernel": array}, step), or None if nothing was ever
+          saved here.
+
+        Raises:
+          CheckpointError: No step is whole, or the given one is absent or damaged.
+        """
+        self.wait()
+        chosen = _on_first_process(lambda: self._choose(step))
+        if chosen is None:
+            return None
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            folder = self.directory / str(chosen) / _ITEM
+            stored = named(reader.metadata(folder).item_metadata.tree)
+        template = {
+            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            for path, leaf in stored.items()
+            if path[0] in _VARIABLES
+        }
+        restored = self.restore(traverse_util.unflatten_dict(template), chosen, partial=True)
+        assert restored is not None
+        found = named(restored[0])
+        # Running averages come last, in place of what they are averages of.
+        order = sorted(found, key=lambda path: _VARIABLES.index(path[0]))
+        return {"/".join(path[1:]): found[path] for path in order}, chosen
 
     def _choose(self, step: int | None) -> int | None:
         """Return the step to restore; on the first process alone."""

@@ -21,8 +21,17 @@ def named(tree: Any) -> dict[Name, Any]:
     }
 
 
+def leaf_name(path: Any) -> str:
+    """The name of a leaf of variables from its path: "params/stem/conv/kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def differences(
-    stored: Mapping[Name, Any], wanted: Mapping[Name, Any], *, partial: bool = False
+    stored: Mapping[Name, Any],
+    wanted: Mapping[Name, Any],
+    *,
+    partial: bool = False,
+    holder: str = "the checkpoint",
 ) -> list[str]:
     """Return a line for each leaf whose presence, shape or dtype differs.
 
@@ -31,26 +40,25 @@ def differences(
         never stored.
       wanted: The same of a template.
       partial: Whether the checkpoint may have leaves that the template lacks.
+      holder: What the checkpoint is called.
     """
     lines = []
     for path in sorted(stored.keys() | wanted.keys()):
         name = "/".join(path)
         if path not in wanted:
             if not partial:
-                lines.append(f"{name}: only in the checkpoint")
+                lines.append(f"{name}: only in {holder}")
             continue
         new = wanted[path]
         if path not in stored:
             if math.prod(new.shape):
-                lines.append(f"{name}: not in the checkpoint")
+                lines.append(f"{name}: not in {holder}")
             continue
         old = stored[path]
         if tuple(old.shape) != tuple(new.shape):
-            lines.append(
-                f"{name}: shape {tuple(old.shape)} in the checkpoint, {tuple(new.shape)} wanted"
-            )
+            lines.append(f"{name}: shape {tuple(old.shape)} in {holder}, {tuple(new.shape)} wanted")
         elif np.dtype(old.dtype) != np.dtype(new.dtype):
-            lines.append(f"{name}: {old.dtype} in the checkpoint, {new.dtype} wanted")
+            lines.append(f"{name}: {old.dtype} in {holder}, {new.dtype} wanted")
     return lines
 
 

@@ -3,6 +3,7 @@
 config.json       the config as given (`raw`) and the values derived from it (`resolved`)
 environment.json  versions, machine, devices, commit, command line; environment-2.json and so on
                   for every later start
+init.json         where the first weights come from, of a run that starts from trained ones
 parameters.txt    name, shape and dtype of every parameter
 metrics.jsonl     all scalars, one evaluation or logging interval a line
 events.*          the same for TensorBoard
@@ -201,6 +202,13 @@ class RunDir:
           RunDirError: It cannot be written.
         """
         return self.write_text(name, json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Return what `write_json` wrote, or None."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except (OSError, ValueError):
+            return None
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file whole or not at all; return its path; raises as `write_json`."""

@@ -121,6 +121,21 @@ class Run:
             history=self.history,
         )
 
+    def save_weights(self, file: str | Path) -> Path:
+        """Writes :attr:`variables` as safetensors, by name; a config's ``init.source`` takes them.
+
+        Raises:
+          RunDirError: it cannot be written.
+        """
+        from branchnets.deploy import weights
+
+        path = Path(file).expanduser()
+        try:
+            path.write_bytes(weights.to_bytes(jax.device_get(self.variables)))
+        except OSError as error:
+            raise RunDirError(f"{path} cannot be written: {error.strerror}.") from error
+        return path
+
     def history(self) -> list[dict[str, Any]]:
         """The lines of its metrics.jsonl, oldest first; none where there is no such file."""
         file = self.path / "metrics.jsonl"
@@ -183,20 +198,23 @@ def _restore(
     _check_names(run_dir, setup.dataset)
     metric = config.checkpoint.best_metric
     with Checkpoints(run_dir.checkpoints, read_only=True, best_metric=metric) as checkpoints:
-        step = _step(checkpoints, checkpoint)
+        step = checkpoint_step(checkpoints, checkpoint)
         restored = checkpoints.restore(setup.abstract_state(), step, partial=True)
     if restored is None:
         raise RunDirError(f"{run_dir.path} has no checkpoint yet; train there first.")
     return setup, *restored
 
 
-def _step(checkpoints: Checkpoints, checkpoint: str) -> int | None:
+def checkpoint_step(
+    checkpoints: Checkpoints, checkpoint: str, flag: str = "--checkpoint"
+) -> int | None:
+    """The step that is meant, None for the newest; raises ConfigError on other words."""
     if checkpoint == "latest":
         return None
     if checkpoint == "best":
         return checkpoints.best_step()
     if not checkpoint.isdecimal():
-        raise ConfigError(f"--checkpoint is latest, best or a step, not {checkpoint!r}.")
+        raise ConfigError(f"{flag} is latest, best or a step, not {checkpoint!r}.")
     return int(checkpoint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -71,14 +72,18 @@ class Setup(EvalSetup):
     rate: optax.Schedule
     optimizers: dict[str, optax.GradientTransformation]
 
-    def init_state(self) -> TrainState:
-        """The state before the first step, on the mesh."""
-        make = jax.jit(self._create, out_shardings=meshes.replicated(self.mesh))
-        return make()
+    def init_state(self, given: Mapping[str, jax.Array] | None = None) -> TrainState:
+        """The state before the first step, on the mesh.
 
-    def _create(self) -> TrainState:
+        Args:
+          given: variables to begin with, by name; see :func:`branchnets.engine.state.create`.
+        """
+        make = jax.jit(self._create, out_shardings=meshes.replicated(self.mesh))
+        return make(dict(given or {}))
+
+    def _create(self, given: Mapping[str, jax.Array] | None = None) -> TrainState:
         shape = self.dataset.image_shape
-        return states.create(self.family, self.optimizers, shape, self.config.seed)
+        return states.create(self.family, self.optimizers, shape, self.config.seed, given)
 
     @property
     def validation_split(self) -> str:

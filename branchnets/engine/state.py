@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from branchnets.engine.leaves import leaf_name
 from branchnets.families.base import Family, purpose_key
 
 PyTree = Any
@@ -51,6 +53,7 @@ def create(
     optimizers: dict[str, optax.GradientTransformation],
     image_shape: tuple[int, int, int],
     seed: int,
+    given: Mapping[str, jax.Array] | None = None,
 ) -> TrainState:
     """The state before the first step; pure, so that it can be jitted or only shaped.
 
@@ -59,10 +62,16 @@ def create(
       optimizers: one for every trainable collection; none for evaluation alone.
       image_shape: (H, W, C).
       seed: parameters are a function of it alone.
+      given: variables to begin with in place of fresh ones, by name:
+        ``{"params/stem/conv/kernel": array}``.
     """
     key = jax.random.key(seed)
     images = jnp.zeros((1, *image_shape), jnp.float32)
     variables = dict(family.model.init(purpose_key(key, "init"), images))
+    if given:
+        variables = jax.tree_util.tree_map_with_path(
+            lambda path, fresh: given.get(leaf_name(path), fresh), variables
+        )
     params = {name: variables.pop(name) for name in family.trainable}
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -52,6 +52,8 @@ def summarise(
         "seconds": seconds,
         "environment": environment.describe(),
     }
+    if (begun := run_dir.read_json("init.json")) is not None:
+        summary["init"] = begun
     run_dir.write_json("summary.json", summary)
     if run_dir.write:
         print(render(summary, f"{text}\n\n{_next(run_dir)}".strip(), run_dir))

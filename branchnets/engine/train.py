@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from branchnets.engine import environment, evaluate
+from branchnets.engine import environment, evaluate, transfer
 from branchnets.engine import step as steps
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.logging import MetricWriter, read_metrics
@@ -50,6 +50,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
     run_dir = RunDir(workdir, write=first)
     setup = prepare(config, devices)
     with run_dir, contextlib.closing(setup.inputs):
+        start = _start(setup, run_dir)  # before anything is written
         run_dir.start(config, setup.derived(), environment.describe())
         settings = config.checkpoint
         checkpoints = Checkpoints(
@@ -60,7 +61,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
         )
         with checkpoints, StopRequest() as stop:
             restored = checkpoints.restore(setup.abstract_state())
-            state, done = restored if restored is not None else (setup.init_state(), 0)
+            state, done = restored if restored is not None else (_begin(setup, run_dir, start), 0)
             if first and done:
                 print(f"Resuming {run_dir.path} at step {done}.", file=sys.stderr)
             elif first:
@@ -80,6 +81,21 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
                 file=sys.stderr,
             )
         return status or 0
+
+
+def _start(setup: Setup, run_dir: RunDir) -> transfer.Start | None:
+    """The weights to begin with, of a run that has not begun; what it goes on from needs none."""
+    begun = Checkpoints(run_dir.checkpoints, read_only=True).latest_step() is not None
+    return None if begun else transfer.start(setup)
+
+
+def _begin(setup: Setup, run_dir: RunDir, start: transfer.Start | None) -> TrainState:
+    if start is None:
+        return setup.init_state()
+    run_dir.write_json("init.json", start.record)
+    if run_dir.write:
+        print(start.text, file=sys.stderr)
+    return setup.init_state(start.given)
 
 
 @dataclasses.dataclass

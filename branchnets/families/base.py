@@ -207,6 +207,9 @@ class Family:
     )
     #: Numbers that the paper prints for points of a sweep.
     references: ClassVar[tuple[Reference, ...]] = ()
+    #: The parts of the network that have the classes in their shapes; they start anew where a
+    #: trained network is given other classes.
+    head: ClassVar[tuple[str, ...]] = ("head",)
     #: What :meth:`slim` can be asked for.
     slim_options: ClassVar[tuple[Option, ...]] = ()
     #: The dataclasses that make up the network, so that one can be rebuilt from its description.
