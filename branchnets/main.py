@@ -67,6 +67,8 @@ def _evaluate(command, own: flags.FlagValues) -> int:
     split = config.eval.split or "test"
     metrics = run.evaluate(split)
     title = f"{config.data.name}/{split} at step {run.step}"
+    if run.state.ema:
+        title += ", averaged weights"
     print(format_table(sorted(scalars(metrics).items()), (title, "value")))
     print(f"\n{confusion.words(confusion.matrices(metrics)[''], run.dataset.class_names)}")
     return 0

@@ -165,6 +165,8 @@ def load_run(
     run_dir = RunDir(path, write=False)
     trained = run_dir.config()
     config = trained if config is None else config
+    if config.ema.decay and not trained.ema.decay:
+        raise ConfigError("the run kept no running averages of its weights; leave ema.decay out.")
     if trained.data != config.data:
         _check_fits(_trained_spec(run_dir, trained), trained, config)
     setup, state, step = _restore(run_dir, config, checkpoint, devices)

@@ -53,7 +53,16 @@ class EvalSetup:
 
     def _create(self) -> TrainState:
         """A state without optimiser."""
-        return states.create(self.family, {}, self.dataset.image_shape, self.config.seed)
+        return self._new_state({})
+
+    def _new_state(
+        self,
+        optimizers: dict[str, optax.GradientTransformation],
+        given: Mapping[str, jax.Array] | None = None,
+    ) -> TrainState:
+        shape, seed = self.dataset.image_shape, self.config.seed
+        averaged = self.config.ema.decay > 0
+        return states.create(self.family, optimizers, shape, seed, given, averaged=averaged)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +91,7 @@ class Setup(EvalSetup):
         return make(dict(given or {}))
 
     def _create(self, given: Mapping[str, jax.Array] | None = None) -> TrainState:
-        shape = self.dataset.image_shape
-        return states.create(self.family, self.optimizers, shape, self.config.seed, given)
+        return self._new_state(self.optimizers, given)
 
     @property
     def validation_split(self) -> str:

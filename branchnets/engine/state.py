@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from branchnets.engine import ema
 from branchnets.engine.leaves import leaf_name
 from branchnets.families.base import Family, purpose_key
 
@@ -54,6 +55,8 @@ def create(
     image_shape: tuple[int, int, int],
     seed: int,
     given: Mapping[str, jax.Array] | None = None,
+    *,
+    averaged: bool = False,
 ) -> TrainState:
     """The state before the first step; pure, so that it can be jitted or only shaped.
 
@@ -64,6 +67,7 @@ def create(
       seed: parameters are a function of it alone.
       given: variables to begin with in place of fresh ones, by name:
         ``{"params/stem/conv/kernel": array}``.
+      averaged: whether running averages are kept.
     """
     key = jax.random.key(seed)
     images = jnp.zeros((1, *image_shape), jnp.float32)
@@ -72,6 +76,7 @@ def create(
         variables = jax.tree_util.tree_map_with_path(
             lambda path, fresh: given.get(leaf_name(path), fresh), variables
         )
+    averages = ema.begin(family, variables) if averaged else {}
     params = {name: variables.pop(name) for name in family.trainable}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -79,4 +84,5 @@ def create(
         model_state=variables,
         opt_state={name: tx.init(params[name]) for name, tx in optimizers.items()},
         extra=family.init_extra({**params, **variables}),
+        ema=averages,
     )

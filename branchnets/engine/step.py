@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from branchnets.engine import ema
 from branchnets.engine import mesh as meshes
 from branchnets.engine.state import TrainState
 from branchnets.families.base import Aux, Batch, Context, Family, Metrics, Phase, purpose_key
@@ -57,6 +58,7 @@ def make_step(
     *,
     accumulate: int = 1,
     mesh: Mesh | None = None,
+    ema_decay: float = 0.0,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, Tally]]:
     """The training step as a pure function (state, arrays) -> (state, tally of this step).
 
@@ -71,6 +73,7 @@ def make_step(
       accumulate: parts that the batch is computed in; batch-norm groups lie inside one part, and
         the gradient is the mean over parts.
       mesh: the devices over which a part is spread; None is one device.
+      ema_decay: of the running averages that the state keeps, if it keeps any.
     """
 
     def step_fn(state: TrainState, arrays: PyTree) -> tuple[TrainState, Tally]:
@@ -82,6 +85,9 @@ def make_step(
         else:
             result = _accumulated(family, state, batch, context, accumulate, mesh)
         updated = _update(family, optimizers, state, result, context)
+        if state.ema:
+            averages = ema.advance(state.ema, updated.variables, state.step, ema_decay)
+            updated = dataclasses.replace(updated, ema=averages)
         return _keep_finite(state, updated, result)
 
     return step_fn

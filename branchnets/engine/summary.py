@@ -31,7 +31,8 @@ def summarise(
     Args:
       seconds: training time of the whole run.
     """
-    metrics = evaluator(state.averaged, state.extra, setup.evaluation_input("test"))
+    test = setup.evaluation_input("test")
+    metrics = evaluator(state.averaged, state.extra, test)
     step = int(state.step)
     writer.write(step, confusion.without(metrics), split="final_test")
     _write_classes(run_dir, metrics, setup.dataset.class_names)
@@ -46,6 +47,7 @@ def summarise(
         "test_accuracy": metrics["accuracy"],
         "test_examples": len(setup.dataset.split("test")),
         "test": evaluate.scalars(metrics),
+        "averaged_weights": bool(state.ema),
         **figures,
         "parameters": found.parameters,
         "macs": found.macs,
@@ -54,6 +56,9 @@ def summarise(
     }
     if (begun := run_dir.read_json("init.json")) is not None:
         summary["init"] = begun
+    if state.ema:
+        newest = evaluator(state.variables, state.extra, test)
+        summary["test_accuracy_newest_weights"] = newest["accuracy"]
     run_dir.write_json("summary.json", summary)
     if run_dir.write:
         print(render(summary, f"{text}\n\n{_next(run_dir)}".strip(), run_dir))
@@ -80,10 +85,14 @@ def _next(run_dir: RunDir) -> str:
 
 def render(summary: dict[str, Any], text: str, run_dir: RunDir) -> str:
     """The closing table as text."""
+    accuracy = f"{summary['test_accuracy']:.2%}"
+    if summary["averaged_weights"]:
+        newest = summary["test_accuracy_newest_weights"]
+        accuracy += f" with the weights' running average, {newest:.2%} with the newest"
     rows = [
         ("model", summary["model"]),
         ("data", f"{summary['dataset']}, {summary['test_examples']:,} test images"),
-        ("test accuracy", f"{summary['test_accuracy']:.2%}"),
+        ("test accuracy", accuracy),
         ("parameters", f"{summary['parameters']:,}"),
         ("multiply-adds", f"{summary['macs']:,} per image"),
         ("steps", f"{summary['steps']:,} ({summary['epochs']} epochs)"),

@@ -158,6 +158,7 @@ class Loop:
                 phase,
                 accumulate=setup.config.optimizer.accumulate_steps,
                 mesh=setup.mesh,
+                ema_decay=setup.config.ema.decay,
             )
             tally = jax.eval_shape(step_fn, self.state, setup.inputs.arrays(self.done))[1]
             self._steps[phase.mode] = steps.compile_step(step_fn, setup.mesh), tally

@@ -220,6 +220,11 @@ class Family:
         """The variable collections that the optimiser changes."""
         return ("params",)
 
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The collections of which ``ema.decay`` keeps a running average, as far as they exist."""
+        return (*self.trainable, "batch_stats")
+
     @classmethod
     def from_config(cls, config: Any, data_spec: Any) -> Family:
         """Builds the network and reads the family's section; raises ValueError on bad values."""

@@ -22,6 +22,7 @@ def build(config, devices):
         Phase("train", 4),
         accumulate=config.optimizer.accumulate_steps,
         mesh=setup.mesh,
+        ema_decay=config.ema.decay,
     )
     return setup, step_fn
 
@@ -43,10 +44,13 @@ def assert_close(one, other, tolerance):
 
 
 def test_eight_devices_give_what_one_gives(tiny):
-    one, tally = run(tiny(), jax.devices()[:1])
-    eight, spread_tally = run(tiny(), jax.devices())
+    config = tiny(**{"ema.decay": 0.9})
+    one, tally = run(config, jax.devices()[:1])
+    eight, spread_tally = run(config, jax.devices())
     assert one.step == eight.step == 2
     assert_close(one.variables, eight.variables, 1e-4)
+    assert one.ema.keys() == one.variables.keys()
+    assert_close(one.ema, eight.ema, 1e-4)
     assert_close(tally.metrics, spread_tally.metrics, 1e-4)
     assert tally.first_bad_step == -1
 
@@ -136,7 +140,7 @@ def test_groups_of_an_eighth_are_the_statistics_of_each_device(tiny):
 
 
 def test_an_update_that_is_not_finite_is_discarded_and_named(tiny):
-    config = tiny()
+    config = tiny(**{"ema.decay": 0.9})  # the averages are left alone too
     setup = prepare(config, jax.devices()[:1])
 
     def poisoned(arrays, step, key):
@@ -145,7 +149,12 @@ def test_an_update_that_is_not_finite_is_discarded_and_named(tiny):
         return batch
 
     step_fn = steps.make_step(
-        setup.family, setup.optimizers, poisoned, Phase("train", 4), mesh=setup.mesh
+        setup.family,
+        setup.optimizers,
+        poisoned,
+        Phase("train", 4),
+        mesh=setup.mesh,
+        ema_decay=config.ema.decay,
     )
     state = setup.init_state()
     tally = steps.empty_tally(jax.eval_shape(step_fn, state, setup.inputs.arrays(0))[1])
@@ -158,7 +167,7 @@ def test_an_update_that_is_not_finite_is_discarded_and_named(tiny):
     # Not "class": on CPU, XLA's maximum turns nan into the other number, here in the last ReLU.
     assert {n for n, bad in tally.bad.items() if bad} >= {"code", "gradient", "parameters"}
     same = jax.tree.map(np.array_equal, before.replace(step=0), after.replace(step=0))
-    assert all(jax.tree.leaves(same))
+    assert all(jax.tree.leaves(same)) and before.ema
     state, tally, _ = compiled(state, setup.inputs.arrays(2), tally)
     assert tally.first_bad_step == 1  # the first one stays
     assert np.isfinite(tally.metrics["loss"][0])

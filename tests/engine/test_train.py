@@ -1,6 +1,7 @@
 """Whole runs: resuming, stopping, damage, and what is refused."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -69,7 +70,8 @@ def without_times(path):
 def test_a_run_stopped_in_mid_epoch_ends_where_an_uninterrupted_one_ends(
     tiny, tmp_path, stop_at, monkeypatch, capsys
 ):
-    config = tiny(**{"epochs": 2, "augment.crop_padding": 1})  # eight steps of four an epoch
+    # Eight steps of four an epoch.
+    config = tiny(**{"epochs": 2, "augment.crop_padding": 1, "ema.decay": 0.5})
     assert training.train(config, str(tmp_path / "whole"), ONE) == 0
     stop_at(3, PREEMPTED)
     assert training.train(config, str(tmp_path / "stopped"), ONE) == PREEMPTED
@@ -78,12 +80,32 @@ def test_a_run_stopped_in_mid_epoch_ends_where_an_uninterrupted_one_ends(
     assert training.train(config, str(tmp_path / "stopped"), ONE) == 0
     assert "Resuming" in capsys.readouterr().err
     one, other = (final_state(tmp_path / name, config) for name in ("whole", "stopped"))
-    assert one.step == 8
+    assert one.step == 8 and one.ema.keys() == {"params", "batch_stats"}
     assert_same_bits(one, other)
     assert without_times(tmp_path / "whole") == without_times(tmp_path / "stopped")
     lines = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
     keys = [(line["split"], line["step"]) for line in lines]
     assert len(keys) == len(set(keys)) and ("train", 8) in keys
+    check_averages_are_used(tmp_path / "whole", one, capsys)
+
+
+def check_averages_are_used(workdir, state, capsys):
+    """Of a run with running averages: its evaluations, and what a user gets of it."""
+    summary = json.loads((workdir / "summary.json").read_text())
+    run = load_run(workdir, devices=ONE)
+    assert_same_bits(run.variables, state.ema)
+    averaged = run.evaluate()["cross_entropy"]
+    newest = dataclasses.replace(run, state=run.state.replace(ema={})).evaluate()
+    assert averaged != newest["cross_entropy"]
+    assert summary["averaged_weights"] is True
+    assert summary["test"]["cross_entropy"] == averaged
+    assert summary["test_accuracy_newest_weights"] == newest["accuracy"]
+    during = Checkpoints(workdir / "checkpoints", read_only=True).metrics(8)
+    assert during["cross_entropy"] == averaged  # which is what the best checkpoint is chosen by
+    capsys.readouterr()
+    assert main.main(["main", "--mode=eval", f"--workdir={workdir}", "--config.ema.decay=0.0"]) == 0
+    table = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    assert float(table["cross_entropy"]) == pytest.approx(newest["cross_entropy"], abs=1e-3)
 
 
 def test_a_damaged_newest_checkpoint_is_survived(tiny, tmp_path, capsys):
@@ -149,6 +171,10 @@ def test_evaluation_reads_a_run_and_writes_nothing(tiny, tmp_path, capsys):
     assert [int(row["images"]) for row in classes] == counts.sum(1).tolist()
     assert words.strip() == confusion.words(counts, [row["class"] for row in classes])
     assert "confusion" not in read_metrics(tmp_path / "metrics.jsonl")[-1]
+    assert summary["averaged_weights"] is False
+    averaged = "--config.ema.decay=0.9"
+    assert main.main(["main", "--mode=eval", f"--workdir={tmp_path}", averaged]) == 2
+    assert "the run kept no running averages" in capsys.readouterr().err
     assert before == {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
 
 

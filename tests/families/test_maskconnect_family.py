@@ -62,6 +62,15 @@ def test_phases_are_those_of_the_config_in_steps():
     assert [p.mode for p in create(**{"model.connectivity": "random"})[1].phases(7)] == ["tune"]
 
 
+def test_masks_have_no_running_average():
+    _, family = create()
+    state = jax.jit(lambda: states.create(family, {}, (16, 16, 1), 0, averaged=True))()
+    assert state.ema.keys() == {"params", "batch_stats"}
+    assert state.averaged["masks"] is state.params["masks"]
+    fixed = create(**{"model.connectivity": "random"})[1]
+    assert fixed.averaged == ("params", "batch_stats")
+
+
 def test_masks_move_while_learning_and_stay_when_frozen():
     config, family = create()
     state, run = trainer(family, config)

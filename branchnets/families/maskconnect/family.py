@@ -98,6 +98,12 @@ class MaskConnectFamily(base.Family):
         return ("params", "masks") if self.has_masks else ("params",)
 
     @property
+    def averaged(self) -> tuple[str, ...]:
+        # Not the masks: the K largest of an average need not be those of any mask there ever was,
+        # and frozen masks are 0 and 1.
+        return ("params", "batch_stats")
+
+    @property
     def has_masks(self) -> bool:
         """Whether the network has a collection of masks; a ResNeXt or a pruned one has none."""
         return isinstance(self.model, MaskConnectNet) and self.model.is_learned()
