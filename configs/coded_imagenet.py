@@ -1,9 +1,13 @@
 """Coded ResNeXt-50 (32x4d) on ImageNet at 160x160, the paper's recipe (section 4.1).
 
-    python -m branchnets.main --config=configs/coded_imagenet.py --workdir=runs/coded_imagenet
+    python -m branchnets.main --config=configs/coded_imagenet.py --workdir=runs/coded_imagenet \
+        --config.data.data_dir=IMAGENET
 
-This version cannot read ImageNet yet: it has no streamed input and no random resized crop.  The
-network can be described and timed, and `:smoke` runs the recipe on made-up images.
+IMAGENET is a directory of tfds with imagenet2012 (or its URL, gs://BUCKET/tfds), or has the folders
+IMAGENET/train/n01440764/*.JPEG and IMAGENET/val/n01440764/*.JPEG and so on, one for each of the
+1,000 classes.  Images are decoded as they are needed: random resized crops of 8 to 100 % of the
+area, flips and RandAugment in training, as in the paper; in evaluation the shorter side becomes 183
+pixels, of which the middle 160 are taken (the paper does not say; 0.875 is usual).
 
 Paper (Table 2): 78.12 %, mu = 1, p_drop = 0.1; 447 images/s on eight TPU v2 cores (Table 4), about
 45 minutes an epoch.  Variants of appendix B: `:variant=c3` gives stage c3 the ratio 24/32;
@@ -42,6 +46,7 @@ def get_config(arg=None):
 
     config.data.name = "imagenet2012"
     config.data.image_size = 160
+    config.augment.crop_area = (0.08, 1.0)
     config.augment.flip = True
     config.augment.randaugment_layers = 2
     config.augment.randaugment_magnitude = 10.0
@@ -55,6 +60,7 @@ def get_config(arg=None):
     config.optimizer.weight_decay_exclude = ("bias$", "scale$")
     config.schedule.warmup_epochs = 5.0
     config.schedule.final_learning_rate = 1e-5
+    config.eval.crop_fraction = 0.875
     config.eval.every_epochs = 1
     config.checkpoint.every_epochs = 1
     ratios = {kept for stage in VARIANTS[args.variant] for kept in stage}

@@ -3,8 +3,9 @@
     python -m branchnets.main --config=configs/maskconnect_miniimagenet.py --workdir=runs/mini \
         --config.data.data_dir=IMAGENET
 
-IMAGENET has ImageNet's training images as IMAGENET/train/n01532829/*.JPEG and so on; the 100
-classes are decoded once (minutes) and take 1.3 GB of memory, here and on the device.
+IMAGENET has ImageNet's training images as IMAGENET/train/n01532829/*.JPEG and so on, or is a
+directory of tfds with imagenet2012; the 100 classes are decoded once (minutes) and take 1.3 GB of
+memory, here and on the device.
 
 Paper (Table 4, best of four runs): {29,8,8}, the default here, K = 4 71.36, ResNeXt 68.11, random
 K = 4 67.97 %; {20,4,8} (`:model=maskconnect20_w4_c8_miniimagenet`) 66.09, 62.12, 62.42 %.

@@ -4,7 +4,7 @@ from branchnets.data.augment import Augment
 from branchnets.data.base import Dataset, DataSpec, Mean, Split, as_mean
 from branchnets.data.inputs import EvalBatches, TrainInput, eval_input, train_input
 from branchnets.data.records import StreamedSplit
-from branchnets.data.registry import DATASETS, content_shape, load, spec
+from branchnets.data.registry import DATASETS, content_shape, load, spec, streams
 from branchnets.data.resident import EvalInput, ResidentInput
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "eval_input",
     "load",
     "spec",
+    "streams",
     "train_input",
 ]

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from branchnets import families
-from branchnets.data import spec
+from branchnets.data import spec, streams
 from branchnets.errors import ConfigError, nearest
 
 
@@ -31,7 +31,8 @@ def base(family: str = "plain") -> ConfigDict:
         `dtype` ("float32" or "bfloat16": what the network computes in; parameters are float32),
         `bn_group_size` (optional: examples that share batch-norm statistics; empty = all).
       - `model.name`, and whatever else `create_model` takes.
-      - `data`: `name`, `data_dir` (optional), `label` (which of a dataset's labels), `train_size`
+      - `data`: `name`, `data_dir` (optional: a folder, or a URL of records that tfds has
+        prepared), `label` (which of a dataset's labels), `train_size`
         (optional: a fixed class-balanced subset), `validation_size` (optional: held out of the
         training split), `split_seed`, `image_size` (optional: resize to), `pad_to` (optional),
         `crop_size` (optional: of the square that the network is given of an image, at a random
@@ -249,7 +250,8 @@ def smoke(
     """Shrink a config in place to one epoch of a few steps on the fake source, and return it.
 
     What is trained and how (family, losses, augmentation, optimizer, kind of schedule) stays as
-    the config has it; sizes alone change. A depth or width comes from the config itself.
+    the config has it; sizes alone change. A depth or width comes from the config itself. Where
+    images are streamed, made-up image files are, decoded in threads of this process.
 
     Args:
       config: A config made with `base`.
@@ -269,6 +271,8 @@ def smoke(
     for name, value in (model or {}).items():
         config.model[name] = value
     own, data = spec(None, config.data), config.data
+    if streams(data):
+        data.stream, data.workers = True, 0
     data.name, data.image_size = "fake", image_size
     data.num_classes, data.channels = own.num_classes, own.image_shape[-1]
     data.fake_size = steps * config.batch_size
