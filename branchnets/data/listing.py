@@ -9,6 +9,7 @@ split where there is none.
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from branchnets.data.images import EXTENSIONS, list_names
 from branchnets.data.records import FileRecords
+from branchnets.data.remote import fingerprint
 from branchnets.errors import DataError
 
 _VALIDATION = ("val", "validation")
@@ -135,8 +137,14 @@ def _files(place: Path, class_names: tuple[str, ...]) -> FileRecords:
     return FileRecords(place, names, np.repeat(np.arange(len(class_names)), counts))
 
 
-def _rows(file: Path) -> list[tuple[str, str]]:
+def _rows(file: Path) -> tuple[tuple[str, str], ...]:
     """(path, label) of every line; a first line that names no image says which column is which."""
+    return _read_rows(file, fingerprint(file))
+
+
+@functools.lru_cache(maxsize=4)  # asked for several times, and a list may have millions of lines
+def _read_rows(file: Path, version: str) -> tuple[tuple[str, str], ...]:
+    del version  # another list where the file has changed
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             lines = [line for line in csv.reader(stream) if any(cell.strip() for cell in line)]
@@ -153,7 +161,7 @@ def _rows(file: Path) -> list[tuple[str, str]]:
         rows.append((line[path].strip(), line[label].strip()))
     if not rows:
         raise DataError(f"{file} lists no images: the split is empty")
-    return rows
+    return tuple(rows)
 
 
 def _column(header: list[str], names: tuple[str, ...], file: Path) -> int:
