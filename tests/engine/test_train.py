@@ -104,7 +104,8 @@ def check_averages_are_used(workdir, state, capsys):
     assert during["cross_entropy"] == averaged  # which is what the best checkpoint is chosen by
     capsys.readouterr()
     assert main.main(["main", "--mode=eval", f"--workdir={workdir}", "--config.ema.decay=0.0"]) == 0
-    table = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    printed = capsys.readouterr().out.partition("\n\n")[0]
+    table = dict(line.split()[:2] for line in printed.splitlines())
     assert float(table["cross_entropy"]) == pytest.approx(newest["cross_entropy"], abs=1e-3)
 
 
