@@ -64,11 +64,17 @@ def _evaluate(command, own: flags.FlagValues) -> int:
         raise configs.ConfigError("--mode=eval takes the config of the run; leave --config out.")
     config = configs.apply_overrides(run_dir.config(), command.overrides)
     run = load_run(own.workdir, own.checkpoint, config=config)
-    split = config.eval.split or "test"
-    metrics = run.evaluate(split)
-    title = f"{config.data.name}/{split} at step {run.step}"
+    title = f"at step {run.step}"
     if run.state.ema:
         title += ", averaged weights"
+    # Of a run that was trained with it, the last statistics are such ones already.
+    asked = any("bn_reestimation.batches" in word for word in command.overrides)
+    if asked and (batches := config.bn_reestimation.batches):
+        run = run.reestimated(batches)
+        title += f", batch norm over {batches} training batches"
+    split = config.eval.split or "test"
+    metrics = run.evaluate(split)
+    title = f"{config.data.name}/{split} {title}"
     print(format_table(sorted(scalars(metrics).items()), (title, "value")))
     print(f"\n{confusion.words(confusion.matrices(metrics)[''], run.dataset.class_names)}")
     return 0

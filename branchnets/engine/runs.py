@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
@@ -13,9 +14,11 @@ import jax
 from ml_collections import ConfigDict
 
 from branchnets import data
+from branchnets.engine import config as configs
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.evaluate import Evaluator
 from branchnets.engine.logging import read_metrics
+from branchnets.engine.reestimate import phase_at, reestimate
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import EvalSetup, prepare_evaluation
 from branchnets.engine.state import TrainState
@@ -88,6 +91,33 @@ class Run:
         batches = self.setup.evaluation_input(split)
         tracked = track(batches, f"evaluation on {split} images", len(batches))
         return evaluator(self.variables, self.state.extra, tracked)
+
+    def reestimated(self, batches: int) -> Run:
+        """The same network with the batch-norm statistics of training batches, in memory alone.
+
+        The weights stay as they are; the batches, augmented as in training, are those that the run
+        would have gone on with.
+
+        Args:
+          batches: how many.
+
+        Raises:
+          UserError: a training batch that these devices cannot share, or no batch norm.
+        """
+        setup, config = self.setup, self.config
+        configs.validate(config, setup.mesh.size)
+        with contextlib.closing(data.train_input(self.dataset, config, setup.mesh)) as inputs:
+            resolved = configs.resolve(config, steps_per_epoch=inputs.steps_per_epoch)
+            state = reestimate(
+                self.family,
+                self.state,
+                inputs,
+                phase_at(self.family.phases(resolved.total_steps), self.step),
+                range(self.step, self.step + batches),
+                setup.mesh,
+                config.optimizer.accumulate_steps,
+            )
+        return dataclasses.replace(self, state=state)
 
     def subject(
         self,

@@ -107,6 +107,18 @@ def _gradients(family: Family, state: TrainState, batch: Batch, context: Context
     return _Result(gradients, terms, aux)
 
 
+def split_batch(batch: Batch, parts: int, mesh: Mesh | None) -> dict[str, jax.Array]:
+    """Consecutive parts of a batch, [B, ...] -> [parts, B / parts, ...], each over the mesh."""
+
+    def split(array: jax.Array) -> jax.Array:
+        array = array.reshape(parts, -1, *array.shape[1:])
+        if mesh is None:
+            return array
+        return jax.lax.with_sharding_constraint(array, meshes.spread(mesh, axis=1))
+
+    return {name: split(array) for name, array in batch.items()}
+
+
 def _accumulated(
     family: Family,
     state: TrainState,
@@ -116,14 +128,7 @@ def _accumulated(
     mesh: Mesh | None,
 ) -> _Result:
     """The mean gradient over parts; statistics move on from part to part."""
-
-    def split(array: jax.Array) -> jax.Array:
-        array = array.reshape(parts, -1, *array.shape[1:])
-        if mesh is None:
-            return array
-        return jax.lax.with_sharding_constraint(array, meshes.spread(mesh, axis=1))
-
-    pieces = {name: split(array) for name, array in batch.items()}
+    pieces = split_batch(batch, parts, mesh)
 
     def part(model_state: PyTree, piece: tuple[jax.Array, Batch]) -> tuple[PyTree, _Result]:
         index, examples = piece

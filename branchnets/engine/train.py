@@ -19,6 +19,7 @@ from branchnets.engine import step as steps
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.logging import MetricWriter, read_metrics
 from branchnets.engine.progress import Progress
+from branchnets.engine.reestimate import phase_at, reestimate
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import Setup, prepare
 from branchnets.engine.state import TrainState
@@ -207,6 +208,8 @@ class Loop:
         save_now = last or self.done % resolved.checkpoint_every_steps == 0
         if evaluate_now or save_now or self.done % resolved.log_every_steps == 0:
             self._look()
+        if last:
+            self._reestimate()
         metrics = self._evaluate() if evaluate_now else None
         if save_now:
             self._save(metrics)
@@ -245,6 +248,24 @@ class Loop:
     @property
     def _epoch(self) -> float:
         return self.done / self.setup.resolved.steps_per_epoch
+
+    def _reestimate(self) -> None:
+        """Takes batch-norm statistics anew, from the batches that further steps would have."""
+        setup, batches = self.setup, self.setup.config.bn_reestimation.batches
+        if not batches:
+            return
+        self.progress.message(f"batch-norm statistics of {batches} training batches ...")
+        phases = setup.family.phases(setup.resolved.total_steps)
+        with self.progress.pause():
+            self.state = reestimate(
+                setup.family,
+                self.state,
+                setup.inputs,
+                phase_at(phases, self.done),
+                range(self.done, self.done + batches),
+                setup.mesh,
+                setup.config.optimizer.accumulate_steps,
+            )
 
     def _evaluate(self) -> dict[str, float]:
         split = self.setup.validation_split

@@ -235,6 +235,10 @@ class Family:
         del variables
         return {}
 
+    def with_momentum(self, momentum: float) -> Family:
+        """The same with another decay of the running batch statistics; 0: those of one batch."""
+        return dataclasses.replace(self, model=self.model.clone(bn_momentum=momentum))
+
     def phases(self, total_steps: int) -> tuple[Phase, ...]:
         """The phases of a run, in order."""
         return (Phase("train", total_steps),)
