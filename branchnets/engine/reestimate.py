@@ -35,7 +35,7 @@ def reestimate(
     mesh: Mesh,
     accumulate: int = 1,
 ) -> TrainState:
-    """The state with the statistics of the weights that are evaluated, running averages if any.
+    """The state with the statistics that its weights have, and their running averages if any.
 
     Args:
       family: whose loss is computed in training mode, for the statistics alone.
@@ -50,8 +50,10 @@ def reestimate(
       ConfigError: a network without batch norm.
       TrainingError: statistics that are not finite.
     """
-    variables = state.averaged
-    if STATISTICS not in variables:
+    # Statistics belong to weights: averages that have none of their own are used with the newest's.
+    own = STATISTICS in state.ema
+    networks = [state.variables, state.averaged] if own else [state.averaged]
+    if STATISTICS not in networks[0]:
         raise ConfigError(
             "the network has no batch norm whose statistics could be taken anew; leave "
             "bn_reestimation.batches at 0."
@@ -60,20 +62,25 @@ def reestimate(
         _statistics(family, inputs.batch, phase, accumulate, mesh),
         out_shardings=meshes.replicated(mesh),
     )
-    total = jax.tree.map(jnp.zeros_like, variables[STATISTICS])
+    totals = [jax.tree.map(jnp.zeros_like, network[STATISTICS]) for network in networks]
     for step in steps:
-        arrays = inputs.arrays(step)
-        total = add(variables, state.extra, arrays, jnp.asarray(step, jnp.int32), total)
-        jax.block_until_ready(total)  # or the host would read far ahead of the devices
-    found = jax.tree.map(lambda leaf: leaf / len(steps), total)
+        arrays, number = inputs.arrays(step), jnp.asarray(step, jnp.int32)
+        totals = [
+            add(network, state.extra, arrays, number, total)
+            for network, total in zip(networks, totals, strict=True)
+        ]
+        jax.block_until_ready(totals)  # or the host would read far ahead of the devices
+    found = jax.tree.map(lambda leaf: leaf / len(steps), totals)
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found)):
         raise TrainingError(
             f"the batch-norm statistics of {len(steps)} training batches are not finite; they were "
             "discarded. Set bn_reestimation.batches=0 to go on without them."
         )
-    if STATISTICS in state.ema:
-        return dataclasses.replace(state, ema={**state.ema, STATISTICS: found})
-    return dataclasses.replace(state, model_state={**state.model_state, STATISTICS: found})
+    return dataclasses.replace(
+        state,
+        model_state={**state.model_state, STATISTICS: found[0]},
+        ema={**state.ema, STATISTICS: found[1]} if own else state.ema,
+    )
 
 
 def _statistics(
