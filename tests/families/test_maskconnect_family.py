@@ -9,6 +9,7 @@ import pytest
 from branchnets import data, families
 from branchnets.engine import config as configs
 from branchnets.engine import state as states
+from branchnets.engine.evaluate import mean
 from branchnets.engine.step import make_step
 from branchnets.errors import UserError
 from branchnets.families.base import Context
@@ -204,7 +205,5 @@ def test_every_connectivity_trains_a_step_and_evaluates(kind):
     }
     assert all("accuracy" in metrics for metrics in found.values())
     assert ("sampled" in found) == (kind == "learned")
-    figures, text = family.summary(
-        {n: np.asarray(v) / np.asarray(c) for n, (v, c) in found[""].items()}
-    )
+    figures, text = family.summary({name: mean(*pair) for name, pair in found[""].items()})
     assert bool(figures) == bool(text) == (kind in ("learned", "random", "ones"))
