@@ -66,6 +66,11 @@ class Progress:
         (first, start), (last, end) = self._seen[0], self._seen[-1]
         return (last - first) * self._batch_size / (end - start) if end > start else None
 
+    @property
+    def settled_rate(self) -> float | None:
+        """The rate, once it is of two intervals or more: the first may hold what comes once."""
+        return self.examples_per_second if len(self._seen) > 2 else None
+
     def _text(self, step: int, values: dict[str, float]) -> str:
         parts = [f"step {step}/{self._total}"]
         rate = self.examples_per_second

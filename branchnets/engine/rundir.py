@@ -52,6 +52,7 @@ class RunDir:
         self.path = Path(path).expanduser().absolute()
         self.write = write
         self._lock: IO[str] | None = None
+        self._made: tuple[str, ...] = ()  # by `start`, where there was no run
         try:
             taken = self.path.exists() and not self.path.is_dir()
             (self.path / "config.json").exists()
@@ -131,6 +132,7 @@ class RunDir:
                     "Choose another --workdir."
                 )
         self._take()
+        environment_name = self._environment_name()
         try:
             resumed = self.exists  # asked again: only now is it certain that we are alone
             if resumed:
@@ -138,12 +140,22 @@ class RunDir:
             else:
                 document = {"raw": plain(config), "resolved": dict(resolved)}
                 self.write_json("config.json", document)
+                self._made = ("config.json", environment_name)
             if environment is not None:
-                self.write_json(self._environment_name(), environment)
+                self.write_json(environment_name, environment)
         except BaseException:
             self.close()
             raise
         return resumed
+
+    def withdraw(self) -> None:
+        """Take back a `start` that created the run, so that it may be started with another config.
+
+        To be called before anything else is written; a run that was there already stays.
+        """
+        for name in self._made:
+            (self.path / name).unlink(missing_ok=True)
+        self._made = ()
 
     def _refuse_other(self, config: ConfigDict) -> None:
         # Filled up with the defaults of fields that did not exist when the run was started.

@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from branchnets import data, families
+from branchnets.engine import budget, memory, optim
 from branchnets.engine import config as configs
 from branchnets.engine import mesh as meshes
-from branchnets.engine import optim
 from branchnets.engine import state as states
 from branchnets.engine.state import TrainState
 from branchnets.families.base import Family
@@ -74,12 +74,14 @@ class Setup(EvalSetup):
       resolved: values derived from the config.
       rate: the learning rate as a function of the step.
       optimizers: one for every trainable collection.
+      needs: the memory that there was before the data was put on the devices, and its size.
     """
 
     inputs: data.TrainInput
     resolved: configs.Resolved
     rate: optax.Schedule
     optimizers: dict[str, optax.GradientTransformation]
+    needs: budget.Budget
 
     def init_state(self, given: Mapping[str, jax.Array] | None = None) -> TrainState:
         """The state before the first step, on the mesh.
@@ -128,6 +130,8 @@ def prepare(config: ConfigDict, devices: list[jax.Device] | None = None) -> Setu
     configs.validate(config, mesh.size)
     evaluated = _prepare(config, mesh)
     dataset, family = evaluated.dataset, evaluated.family
+    needs = budget.data(dataset, memory.free(mesh))
+    needs.check()
     inputs = data.train_input(dataset, config, mesh)
     resolved = configs.resolve(config, steps_per_epoch=inputs.steps_per_epoch)
     rate = optim.schedule(config, resolved)
@@ -135,7 +139,7 @@ def prepare(config: ConfigDict, devices: list[jax.Device] | None = None) -> Setu
         collection: family.optimizer(collection, optim.optimizer(config, rate))
         for collection in family.trainable
     }
-    return Setup(config, dataset, family, mesh, inputs, resolved, rate, optimizers)
+    return Setup(config, dataset, family, mesh, inputs, resolved, rate, optimizers, needs)
 
 
 def prepare_evaluation(config: ConfigDict, devices: list[jax.Device] | None = None) -> EvalSetup:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,18 +13,20 @@ import jax.numpy as jnp
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from branchnets.engine import environment, evaluate, transfer
-from branchnets.engine import step as steps
+from branchnets.engine import budget, environment, evaluate, transfer
+from branchnets.engine import mesh as meshes
 from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.executable import Executables
 from branchnets.engine.logging import MetricWriter, read_metrics
 from branchnets.engine.progress import Progress
 from branchnets.engine.reestimate import phase_at, reestimate
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import Setup, prepare
 from branchnets.engine.state import TrainState
+from branchnets.engine.step import Tally
 from branchnets.engine.stopping import PREEMPTED, StopRequest
 from branchnets.engine.summary import summarise
-from branchnets.errors import DataError, TrainingError
+from branchnets.errors import DataError, TrainingError, UserError
 from branchnets.families.base import Phase
 
 #: Steps that the host may be ahead of the devices: enough to keep them busy, few enough to stop.
@@ -61,7 +62,17 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
             best_metric=settings.best_metric,
         )
         with checkpoints, StopRequest() as stop:
-            restored = checkpoints.restore(setup.abstract_state())
+            executables = Executables(setup, _say if first else _silent)
+            try:
+                executables.needs.check()
+                restored = checkpoints.restore(setup.abstract_state())
+                if restored is None:  # before the state takes any memory
+                    phases = setup.family.phases(setup.resolved.total_steps)
+                    begin = next(phase for phase in phases if phase.steps)
+                    executables.get(begin, setup.inputs.arrays(0))
+            except UserError:
+                run_dir.withdraw()  # the config may have to change: this one must not stay
+                raise
             state, done = restored if restored is not None else (_begin(setup, run_dir, start), 0)
             if first and done:
                 print(f"Resuming {run_dir.path} at step {done}.", file=sys.stderr)
@@ -70,7 +81,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
                     state.params, include_stats=False
                 )
                 (run_dir.path / "parameters.txt").write_text(f"{overview}\n")
-            loop = Loop(setup, run_dir, checkpoints, stop, state, done)
+            loop = Loop(setup, run_dir, checkpoints, stop, executables, state, done)
             with loop.writer:
                 status = loop.run()
                 if status is None:
@@ -111,6 +122,7 @@ class Loop:
     run_dir: RunDir
     checkpoints: Checkpoints
     stop: StopRequest
+    executables: Executables
     state: TrainState
     done: int
 
@@ -129,7 +141,9 @@ class Loop:
         self._saved = self.done if self.done else None
         self._unreadable = 0
         self._markers: list[jax.Array] = []
-        self._steps: dict[str, tuple[Callable, Any]] = {}
+        self._tally: Tally | None = None
+        self._told = not first
+        self.executables.say = self.progress.message
 
     def run(self) -> int | None:
         """Trains; None at the end of the run, else the status to stop with."""
@@ -139,7 +153,9 @@ class Loop:
                 end = begin + phase.steps
                 if self.done < end:
                     if self.done == begin:
-                        self.state = self.setup.family.enter_phase(self.state, phase)
+                        entered = self.setup.family.enter_phase(self.state, phase)
+                        # Where they were, if not there already: the step is compiled for it.
+                        self.state = jax.device_put(entered, meshes.replicated(self.setup.mesh))
                     status = self._run_phase(phase, end)
                     if status is not None:
                         return status
@@ -148,35 +164,18 @@ class Loop:
         finally:
             self.progress.close()
 
-    def _compiled(self, phase: Phase) -> tuple[Callable, steps.Tally]:
-        """The step of a phase, and its empty tally; phases of one mode have one."""
-        setup = self.setup
-        if phase.mode not in self._steps:
-            step_fn = steps.make_step(
-                setup.family,
-                setup.optimizers,
-                setup.inputs.batch,
-                phase,
-                accumulate=setup.config.optimizer.accumulate_steps,
-                mesh=setup.mesh,
-                ema_decay=setup.config.ema.decay,
-            )
-            tally = jax.eval_shape(step_fn, self.state, setup.inputs.arrays(self.done))[1]
-            self._steps[phase.mode] = steps.compile_step(step_fn, setup.mesh), tally
-        compiled, tally = self._steps[phase.mode]
-        return compiled, steps.empty_tally(tally)
-
     def _run_phase(self, phase: Phase, end: int) -> int | None:
         setup = self.setup
-        compiled, self._tally = self._compiled(phase)
+        executable = self.executables.get(phase, self._arrays())
+        self._look()  # at the rest of the phase before
+        self._empty_tally = executable.empty_tally
+        self._tally = self._empty_tally()
         self.progress.message(
-            f"{setup.config.model.name} on {setup.dataset.name}: steps {self.done} to {end} "
-            f"on {setup.mesh.size} {setup.mesh.devices.flat[0].device_kind} device(s); "
-            "compiling the first one ..."
+            f"{setup.config.model.name} on {setup.dataset.name}: steps {self.done} to {end}"
         )
         while self.done < end:
             arrays = self._arrays()
-            self.state, self._tally, marker = compiled(self.state, arrays, self._tally)
+            self.state, self._tally, marker = executable.step(self.state, arrays, self._tally)
             self.done += 1
             self._wait(marker)
             self._after_step()
@@ -217,7 +216,7 @@ class Loop:
     def _look(self) -> None:
         """Reads the interval's tally, writes it, and stops the run if an update was not finite."""
         tally = jax.device_get(self._tally)
-        if not tally.steps:
+        if tally is None or not tally.steps:
             return
         if tally.first_bad_step >= 0:
             terms = [name for name, bad in tally.bad.items() if bad]
@@ -228,10 +227,11 @@ class Loop:
                 "--config.optimizer.learning_rate, a longer schedule.warmup_epochs or "
                 "optimizer.grad_clip often helps; these want a new --workdir."
             )
-        self._tally = steps.empty_tally(self._tally)
+        self._tally = self._empty_tally()
         metrics = {name: evaluate.mean(*pair) for name, pair in tally.metrics.items()}
         metrics["learning_rate"] = float(self.setup.rate(jnp.asarray(self.done - 1)))
         self.progress.update(self.done, loss=metrics["loss"], accuracy=metrics["accuracy"])
+        self._tell_time()
         if rate := self.progress.examples_per_second:
             metrics["examples_per_second"] = rate
         if self.setup.dataset.streamed:  # images that others stood for, in this interval
@@ -239,6 +239,16 @@ class Loop:
             metrics["unreadable"], self._unreadable = total - self._unreadable, total
         metrics["seconds"] = self.seconds
         self.writer.write(self.done, metrics, split="train", epoch=self._epoch)
+
+    def _tell_time(self) -> None:
+        """Once, when the rate is known: how long the run will take."""
+        rate, resolved, config = self.progress.settled_rate, self.setup.resolved, self.setup.config
+        if self._told or not rate:
+            return
+        self._told = True
+        left = (resolved.total_steps - self.done) * config.batch_size / rate
+        epoch = resolved.steps_per_epoch * config.batch_size / rate
+        self.progress.message(budget.expected(self.seconds, left, epoch, config.epochs))
 
     @property
     def seconds(self) -> float:
@@ -285,6 +295,14 @@ class Loop:
         with self.progress.pause():
             self.checkpoints.save(self.done, self.state, metrics)
         self._saved = self.done
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _silent(_: str) -> None:
+    """Of the processes beside the first one."""
 
 
 def _seconds_before(run_dir: RunDir) -> float:
