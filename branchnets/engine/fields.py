@@ -50,7 +50,7 @@ def base(family: str = "plain") -> ConfigDict:
         "randaugment_first"), `crop_area` (optional: range of the share of a streamed image's area
         that a random resized crop takes, such as (0.08, 1.0)) and `crop_ratio` (range of its width
         over its height), `mixup` and `cutmix` (the alpha of each; 0 = off).
-      - `loss.label_smoothing`.
+      - `loss.label_smoothing` (the share of the target that is spread evenly over all classes).
       - `init`: `source` (optional: a run directory or a weights file to start from), `checkpoint`
         ("latest", "best" or a step, of a run), `new_head` (start with a fresh last layer even where
         the classes are as many).

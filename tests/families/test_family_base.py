@@ -1,5 +1,8 @@
 """What every family shares: metrics by hand, and random numbers by purpose."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,8 @@ import pytest
 from branchnets import data, families
 from branchnets.engine import config as configs
 from branchnets.families import base
+from branchnets.families.maskconnect.family import MaskConnectFamily
+from branchnets.families.plain.family import PlainFamily
 
 
 def test_metrics_count_each_example_once_and_padding_never():
@@ -104,6 +109,31 @@ def test_a_mixed_example_has_both_labels_in_their_shares():
     )
     alone = {"label": batch["label"]}
     np.testing.assert_array_equal(base.over_labels(lambda x: words[x], alone), words[:3])
+
+
+class Answers:
+    """A network that says the same whatever it is shown."""
+
+    logits = jax.random.normal(jax.random.key(1), (2, 3))
+
+    def apply(self, variables, images, **_):
+        return SimpleNamespace(logits=self.logits), {}
+
+
+@pytest.mark.parametrize("make", [PlainFamily, partial(MaskConnectFamily, image_shape=(8, 8, 1))])
+def test_what_is_minimised_is_the_smoothed_loss_of_the_mixed_labels(make):
+    family = make(Answers(), label_smoothing=0.2)
+    context = base.Context(jnp.zeros((), int), base.Phase("train", 1), jax.random.key(0))
+    batch = {"image": jnp.zeros((2, 8, 8, 1)), "label": jnp.array([0, 2])}
+    mixed = {**batch, "other_label": jnp.array([1, 1]), "share": jnp.array([0.3, 0.9])}
+    for given, target in (
+        (batch, [[1.0, 0, 0], [0, 0, 1]]),
+        (mixed, [[0.3, 0.7, 0], [0, 0.1, 0.9]]),
+    ):
+        soft = optax.smooth_labels(jnp.array(target), 0.2)
+        wanted = optax.softmax_cross_entropy(Answers.logits, soft).mean()
+        terms, _ = family.loss({}, {}, given, context)
+        assert float(terms["class"]) == pytest.approx(float(wanted), rel=1e-5)
 
 
 @pytest.mark.parametrize("family", ["plain", "coded", "maskconnect"])
