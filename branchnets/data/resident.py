@@ -110,7 +110,7 @@ class ResidentInput:
     def batch(
         self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
     ) -> dict[str, jax.Array]:
-        """Gather, augment and normalise the batch of `step`; pure, to be traced.
+        """Gather and finish the batch of `step`; pure, to be traced.
 
         Args:
           arrays: from `arrays(step)`.
@@ -118,8 +118,7 @@ class ResidentInput:
           key: random key of this step's augmentation.
 
         Returns:
-          "image" float32 [B, H, W, C] normalised, of the dataset's `image_shape`, "label" int32
-          [B]; the batch axis lies over the mesh's "data" axis.
+          What :class:`branchnets.data.finish.Finish` makes of them.
         """
         start = (step % self.steps_per_epoch) * self.batch_size
         indices = jax.lax.dynamic_slice(arrays["order"], (start,), (self.batch_size,))
