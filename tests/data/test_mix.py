@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -128,16 +129,22 @@ def test_with_both_half_of_the_examples_get_each():
     np.testing.assert_allclose(pixels.mean(1), mean, rtol=1e-4)
 
 
-def test_eight_devices_give_what_one_gives_without_a_word_between_them():
+def toy():
+    """A data set of 32 images, and both kinds of mixing."""
     images = np.random.RandomState(0).randint(0, 256, (32, 8, 8, 3)).astype(np.uint8)
-    labels = np.arange(32, dtype=np.int32)
-    dataset = Dataset("toy", ("a",) * 32, {"train": Split(images, labels)}, (0.5,) * 3, (0.2,) * 3)
-    augment = Augment(mixup=0.2, cutmix=1.0)
-    alone = jax.jit(Finish(dataset, augment))(KEY, images, labels)
+    split = Split(images, np.arange(32, dtype=np.int32))
+    names = tuple(map(str, range(32)))
+    dataset = Dataset("toy", names, {"train": split}, (0.5,) * 3, (0.2,) * 3)
+    return split, partial(Finish, dataset, Augment(mixup=0.2, cutmix=1.0))
+
+
+def test_eight_devices_give_what_one_gives_without_a_word_between_them():
+    split, finish = toy()
+    alone = jax.jit(finish())(KEY, split.images, split.labels)
     mesh = Mesh(np.array(jax.devices()), ("data",))
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    arguments = (KEY, jax.device_put(images, rows), jax.device_put(labels, rows))
-    compiled = jax.jit(Finish(dataset, augment, mesh)).lower(*arguments).compile()
+    arguments = (KEY, *(jax.device_put(x, rows) for x in (split.images, split.labels)))
+    compiled = jax.jit(finish(mesh)).lower(*arguments).compile()
     assert not words(compiled)
     backwards = jax.jit(lambda x: x[::-1], out_shardings=rows).lower(arguments[2]).compile()
     assert words(backwards)  # which is what other partners would cost
@@ -146,6 +153,24 @@ def test_eight_devices_give_what_one_gives_without_a_word_between_them():
     for name, value in alone.items():
         assert together[name].sharding.is_equivalent_to(rows, value.ndim)
         np.testing.assert_array_equal(together[name], value)
+
+
+@pytest.mark.tpu_compile
+def test_eight_tpu_cores_need_no_word_between_them_either():
+    pytest.importorskip("libtpu")
+    from jax.experimental import topologies
+
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v2:2x2")
+    mesh = Mesh(np.array(topology.devices).reshape(-1), ("data",))
+    rows, copies = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    split, finish = toy()
+    arguments = (
+        jax.ShapeDtypeStruct(KEY.shape, KEY.dtype, sharding=copies),
+        jax.ShapeDtypeStruct(split.images.shape, jnp.uint8, sharding=rows),
+        jax.ShapeDtypeStruct(split.labels.shape, jnp.int32, sharding=rows),
+    )
+    traced = jax.jit(finish(mesh)).trace(*arguments)
+    assert not words(traced.lower(lowering_platforms=("tpu",)).compile())
 
 
 def test_mixing_is_off_by_default_and_alphas_are_not_negative():
