@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from branchnets.data.base import Split
+from branchnets.data.held import hold
 from branchnets.data.images import fit, list_images, native_shape, open_image, refit
-from branchnets.data.registry import DATASETS, load
+from branchnets.data.records import StreamedSplit
+from branchnets.data.registry import DATASETS, TFDS, load, streams
 from branchnets.errors import DataError, unknown
 
 
@@ -44,13 +47,13 @@ def load_outside(
     """
     text = os.fspath(name_or_path)
     content = image_shape if content_shape is None else content_shape
-    if text in DATASETS and text != "folder":
+    if (text in DATASETS or text.startswith(TFDS)) and text != "folder":
         config = SimpleNamespace(name=text, data_dir=data_dir, data_dir_flag=flag)
+        if streams(config):
+            config.image_size = content[0]
         found = load(config).split(split)
-        if not isinstance(found, Split):
-            raise DataError(
-                f"{text} is too large to be held in memory; give a folder with some of its images"
-            )
+        if isinstance(found, StreamedSplit):
+            found = hold(replace(found, image_shape=content), f"{text}, {split}")
         shapes: list[tuple[int, ...]] = [found.image_shape]
         images = refit(found.images, image_shape, content)
     else:
@@ -67,7 +70,7 @@ def load_outside(
 
 def _paths(text: str) -> list[Path]:
     if not Path(text).expanduser().is_dir():
-        known = [name for name in DATASETS if name != "folder"]
+        known = [*(name for name in DATASETS if name != "folder"), f"{TFDS}NAME"]
         raise unknown("data set (nor is it a folder of images)", text, known)
     paths = list_images(text)
     if not paths:
