@@ -10,7 +10,7 @@ from typing import Any
 from branchnets.data import birds, cifar, digits, fake, folder, imagenet, mini_imagenet, tfds_any
 from branchnets.data.base import Dataset, DataSpec, field
 from branchnets.data.prepare import prepare, reshaped
-from branchnets.errors import unknown
+from branchnets.errors import DataError, unknown
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,12 @@ def load(cfg: Any) -> Dataset:
       >>> load(SimpleNamespace(name="digits", image_size=16)).image_shape
       (16, 16, 1)
     """
-    return prepare(source(field(cfg, "name")).read(cfg), cfg)
+    dataset = prepare(source(field(cfg, "name")).read(cfg), cfg)
+    if field(cfg, "stream", False) and not dataset.streamed:
+        raise DataError(
+            f"{dataset.name} is always held in memory; leave data.stream empty, or set it to False"
+        )
+    return dataset
 
 
 def spec(dataset: Dataset | None, cfg: Any) -> DataSpec:

@@ -49,7 +49,7 @@ def find_dataset(
 
     Args:
       name: as tfds calls it, "cifar10" or "name/config".
-      data_dir: see `resolve_data_dir`.
+      data_dir: see `resolve_data_dir`; the dataset's own directory, or that of a version, will do.
       flag: of the command line that gives `data_dir`, for the message.
 
     Raises:
@@ -57,11 +57,14 @@ def find_dataset(
     """
     root, origin = resolve_data_dir(data_dir)
     origin = flag.removeprefix("--config.") if data_dir else origin
+    above, last = str(root).rstrip("/").split("/")[-2:] if "/" in str(root) else ("", str(root))
+    own = name.rpartition("/")[2]
+    if above == own and _is_version(root):
+        return root
     versions = {
         tuple(int(part) for part in directory.name.split(".")): directory
-        for directory in _children(root / name)
-        if re.fullmatch(r"\d+\.\d+\.\d+", directory.name)
-        and (directory / "dataset_info.json").exists()
+        for directory in _children(root / name) or (_children(root) if last == own else [])
+        if _is_version(directory)
     }
     if versions:
         return versions[max(versions)]
@@ -74,6 +77,11 @@ def find_dataset(
         f"If it is prepared elsewhere, give {flag}=DIR or set TFDS_DATA_DIR=DIR, "
         f"where DIR holds {name}/."
     )
+
+
+def _is_version(directory: AnyPath) -> bool:
+    numbered = re.fullmatch(r"\d+\.\d+\.\d+", directory.name)
+    return bool(numbered) and (directory / "dataset_info.json").exists()
 
 
 def _children(directory: AnyPath) -> list[AnyPath]:
@@ -144,8 +152,7 @@ class DatasetInfo:
     def read(cls, directory: str | os.PathLike[str] | RemotePath) -> DatasetInfo:
         """Read the json files of a prepared dataset; an unknown file format is a ValueError."""
         directory = as_path(directory)
-        info = json.loads((directory / "dataset_info.json").read_text())
-        features = json.loads((directory / "features.json").read_text())
+        info, features = (_json(directory, f"{what}.json") for what in ("dataset_info", "features"))
         file_format = info.get("fileFormat", "tfrecord")
         if file_format not in _FORMATS:
             raise DataError(
@@ -157,7 +164,7 @@ class DatasetInfo:
             info["name"],
             file_format,
             {split["name"]: split for split in info["splits"]},
-            features["featuresDict"]["features"],
+            _features(directory, features),
             bool(info.get("disableShuffling", False)),
             _supervised(info),
         )
@@ -244,6 +251,28 @@ class DatasetInfo:
         if len(names) != count:
             raise DataError(f"{path} names {len(names)} classes, features.json says {count}")
         return names
+
+
+def _json(directory: AnyPath, file: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads((directory / file).read_text()))
+    except FileNotFoundError:
+        if file == "features.json":
+            return {}
+        raise DatasetNotFound(f"{directory} has no {file}: the dataset is not whole") from None
+    except ValueError as error:
+        raise DataError(f"{directory}/{file} is damaged ({error}); copy it again") from None
+
+
+def _features(directory: AnyPath, content: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(content["featuresDict"]["features"])
+    except KeyError:
+        raise DataError(
+            f"{directory} has no features.json, or that of an old tfds. Write it anew with a "
+            'recent one: python -c "import tensorflow_datasets as tfds; '
+            "b = tfds.builder('NAME', data_dir='DIR'); b.info.write_to_directory(b.data_dir)\""
+        ) from None
 
 
 def _supervised(info: dict[str, Any]) -> tuple[str, str] | None:

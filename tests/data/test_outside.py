@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tfds_fixture as fixture
 from PIL import Image
 
 from branchnets import data

@@ -217,3 +217,38 @@ def test_a_published_set_is_the_same_in_every_form(tmp_path, monkeypatch, form):
         assert sorted((part[i].label, part[i].data) for i in range(len(part))) == want
     held = zoo.read(SimpleNamespace(data_dir=str(tmp_path), stream=False))
     assert held.split("test").images.shape == (5, 12, 12, 3)
+
+
+def test_the_directory_of_a_set_or_of_a_version_will_do(tmp_path):
+    directory = write(tmp_path, {"train": [examples(1)]})
+    newer = write(tmp_path, {"train": [examples(1)]}, version="10.0.0")
+    assert tfds.find_dataset("zoo", tmp_path) == newer
+    assert tfds.find_dataset("zoo", directory.parent) == newer
+    assert tfds.find_dataset("zoo", directory) == directory
+
+
+def test_descriptions_that_cannot_be_read_are_told(tmp_path):
+    directory = write(tmp_path, {"train": [examples(1)]})
+    features = directory / "features.json"
+    features.write_text('{"type": "FeaturesDict", "content": {}}')
+    with pytest.raises(DataError, match=r"of an old tfds. Write it anew.*write_to_directory"):
+        tfds.TfdsRecords(directory, "train")
+    features.write_text("{")
+    with pytest.raises(DataError, match=r"features\.json is damaged"):
+        tfds.TfdsRecords(directory, "train")
+
+
+def test_cifar_from_folders(tmp_path):
+    images = fixture.toy_images(20)
+    for i, image in enumerate(images):
+        name = data.spec(None, SimpleNamespace(name="cifar10")).class_names[i % 10]
+        path = tmp_path / ("train" if i < 10 else "test") / name / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(fixture.png(image))
+    cfg = SimpleNamespace(name="cifar10", data_dir=str(tmp_path))
+    found = data.load(cfg)
+    assert not found.streamed and found.spec == data.spec(None, cfg)
+    np.testing.assert_array_equal(found.split("test").images, images[10:])
+    assert data.load(SimpleNamespace(**vars(cfg), stream=True)).streamed
+    with pytest.raises(DataError, match="digits is always held in memory"):
+        data.load(SimpleNamespace(name="digits", stream=True))
