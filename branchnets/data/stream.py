@@ -32,17 +32,15 @@ AHEAD = 2
 Batch = dict[str, Any]
 
 
-class _Report:
-    """Names each fault of the input once, on stderr."""
+_told: set[str] = set()
 
-    def __init__(self) -> None:
-        self._named: set[str] = set()
 
-    def __call__(self, faults: Iterable[str]) -> None:
-        for fault in faults:
-            if fault not in self._named:
-                self._named.add(fault)
-                print(f"Passed over: {fault}", file=sys.stderr, flush=True)
+def _tell(faults: Iterable[str]) -> None:
+    """Names each fault once, on stderr, whatever inputs of this process meet it."""
+    for fault in faults:
+        if fault not in _told:
+            _told.add(fault)
+            print(f"Passed over: {fault}", file=sys.stderr, flush=True)
 
 
 def host_batches(chunks: Iterable[Chunk], per_batch: int) -> Iterator[Batch]:
@@ -169,14 +167,13 @@ class StreamedInput:
                 f"of {self.batch_size}; lower batch_size or raise data.train_size"
             )
         self.steps_per_epoch = rows.steps_per_epoch
-        self.decoder = rows.reading.decoder
+        self.decoder: str | None = rows.reading.decoder
         self.unreadable = 0
         self._rows, self._finish, self._workers, self._mesh = rows, finish, workers, mesh
         key = np.asarray(jax.random.key_data(jax.random.key(rows.seed)))
         self._key = put(key, mesh, EVERYWHERE)
         self._feed: _Feed | None = None
         self._step, self._arrays = -1, {"key": self._key}
-        self._report = _Report()
 
     def arrays(self, step: int) -> dict[str, jax.Array]:
         """The device arrays of `step`: quick where steps are asked for one after the other.
@@ -196,7 +193,7 @@ class StreamedInput:
             self._feed = _Feed(self._rows, step, self._workers, self._mesh)
         batch = next(self._feed)
         self.unreadable += batch["skipped"]
-        self._report(batch["faults"])
+        _tell(batch["faults"])
         arrays = {"images": batch["images"], "labels": batch["labels"], "key": self._key}
         self._step, self._arrays = step, arrays
         return arrays
@@ -253,7 +250,6 @@ class StreamedEval:
             raise DataError(f"a split of {dataset.name!r} to be evaluated is empty")
         self.unreadable = 0
         self._rows, self._workers, self._mesh = rows, workers, mesh
-        self._report = _Report()
         sharding = None if mesh is None else NamedSharding(mesh, SPREAD)
         self._normalize = jax.jit(
             partial(normalize, mean=np.asarray(dataset.central_mean, np.float32), std=dataset.std),
@@ -279,7 +275,7 @@ class StreamedEval:
             for batch in host_batches(chunks, self._rows.part.chunks):
                 self.unreadable += len(batch["faults"])
                 used += int(batch["ok"].sum())
-                self._report(batch["faults"])
+                _tell(batch["faults"])
                 yield {
                     "image": self._normalize(put_local(batch["image"], self._mesh)),
                     "label": put_local(batch["label"], self._mesh),

@@ -1,6 +1,8 @@
 """Small trees of JPEG files, and their streamed splits, for tests of streamed input."""
 
 import io
+import os
+import time
 
 import numpy as np
 from PIL import Image
@@ -48,3 +50,18 @@ def write_tree(root, classes, per_class, seed=0, name="{}.jpg"):
 
 def split_of(root, paths, labels, size=16):
     return StreamedSplit(FileRecords(root, paths, labels), (size, size, 3))
+
+
+def shared_memory():
+    """The names of shared memory that there is on this machine."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith("psm_")}
+
+
+def left_in_memory(before):
+    """What has been there since a moment ago and was not `before`; other programs come and go."""
+    left = shared_memory() - before
+    deadline = time.monotonic() + 5
+    while left and time.monotonic() < deadline:
+        time.sleep(0.1)
+        left &= shared_memory()
+    return left

@@ -1,0 +1,188 @@
+"""Whole runs on streamed images: counted faults, resuming, signals, and what they leave behind."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from branchnets import main
+from branchnets.data import imagenet
+from branchnets.engine import config as configs
+from branchnets.engine import train as training
+from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.logging import read_metrics
+from branchnets.engine.setup import prepare
+from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
+from branchnets.errors import DataError
+
+ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "data"))
+from jpeg_tree import encoded, left_in_memory, scene, shared_memory, write_tree  # noqa: E402
+
+ONE = jax.devices()[:1]
+CONFIG = "configs/resnext_digits.py:smoke"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Four classes, 12 training and 3 test images each."""
+    root = tmp_path_factory.mktemp("tree")
+    for split, count, seed in (("train", 12, 0), ("test", 3, 100)):
+        write_tree(root / split, ("ant", "bee", "cat", "dog"), count, seed)
+    return root
+
+
+def overrides(tree, **fields):
+    return {
+        "data.name": "folder", "data.data_dir": str(tree), "data.stream": True,
+        "data.image_size": 8, "data.channels": 1, "data.num_classes": None, "data.fake_size": None,
+        "data.workers": 0, "augment.crop_area": (0.3, 1.0), "batch_size": 8, "bn_group_size": 4,
+        "epochs": 2, "log.every_steps": 1, "checkpoint.every_epochs": 2,
+    } | fields  # fmt: skip
+
+
+def config_of(tree, **fields):
+    return configs.apply_overrides(configs.load(str(ROOT / CONFIG)), overrides(tree, **fields))
+
+
+def final_state(workdir, config):
+    template = prepare(config, ONE).abstract_state()
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        return jax.device_get(checkpoints.restore(template)[0])
+
+
+def assert_same_bits(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def test_images_that_are_passed_over_are_counted(tree, tmp_path, capsys):
+    broken = tmp_path / "tree"
+    for path in tree.rglob("*.jpg"):
+        (broken / path.relative_to(tree)).parent.mkdir(parents=True, exist_ok=True)
+        (broken / path.relative_to(tree)).write_bytes(path.read_bytes())
+    for name in ("train/cat/3.jpg", "test/bee/1.jpg"):
+        (broken / name).write_bytes(b"no image")
+    config = config_of(broken, **{"data.on_error": "skip"})
+    assert training.train(config, str(tmp_path / "a"), ONE) == 0
+    lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
+    # 48 images in six steps of eight: each epoch meets it once.
+    assert sum(line["unreadable"] for line in lines if line["split"] == "train") == 2
+    assert [line["unreadable"] for line in lines if line["split"] == "test"] == [1, 1]
+    error = capsys.readouterr().err
+    assert error.count("train/cat/3.jpg") == error.count("test/bee/1.jpg") == 1
+    resolved = json.loads((tmp_path / "a" / "config.json").read_text())["resolved"]
+    assert resolved["data"]["decoder"] in ("opencv", "pillow")
+
+    with pytest.raises(DataError, match=r"train/cat/3\.jpg.*cannot|no image that can be read"):
+        training.train(config_of(broken), str(tmp_path / "b"), ONE)
+    # What was trained before it is saved.
+    steps = Checkpoints(tmp_path / "b" / "checkpoints", read_only=True).all_steps()
+    done = [line["step"] for line in read_metrics(tmp_path / "b" / "metrics.jsonl")]
+    assert steps == done[-1:]
+
+
+@pytest.mark.slow
+def test_the_imagenet_recipe_runs_on_a_folder(tmp_path, capsys, monkeypatch):
+    wnids = sorted(imagenet.classes())
+    picture = encoded(scene(0, 40, 56))
+    for i, wnid in enumerate(wnids):
+        for split in ("train", "val"):
+            (tmp_path / "data" / split / wnid).mkdir(parents=True)
+        (tmp_path / "data/train" / wnid / f"{wnid}_{i}.JPEG").write_bytes(picture)
+    for i, wnid in enumerate(wnids[:24]):
+        file = tmp_path / "data/val" / wnid / f"ILSVRC2012_val_{i:08}.JPEG"
+        file.write_bytes(encoded(scene(i, 50, 40)))
+    monkeypatch.chdir(ROOT)
+    command = [
+        "main", "--config=configs/coded_imagenet.py", f"--workdir={tmp_path / 'run'}",
+        f"--config.data.data_dir={tmp_path / 'data'}", "--config.data.train_size=16",
+        "--config.model.active=((32,), (32,), (16,), (8,))", "--config.batch_size=8",
+        "--config.bn_group_size=4", "--config.data.image_size=8", "--config.epochs=1",
+        "--config.data.workers=0", "--config.schedule.warmup_epochs=0.5",
+    ]  # fmt: skip
+    assert main.main(command) == 0
+    (test,) = [x for x in read_metrics(tmp_path / "run/metrics.jsonl") if x["split"] == "test"]
+    assert test["step"] == 2 and 0 <= test["accuracy"] <= 1 and np.isfinite(test["cross_entropy"])
+
+
+def start(workdir, tree, **fields):
+    given = overrides(
+        tree, **{"data.workers": 2, "epochs": 12, "checkpoint.every_epochs": 1}, **fields
+    )
+    command = [
+        sys.executable, "-m", "branchnets.main", f"--config={CONFIG}", f"--workdir={workdir}",
+        *(f"--config.{name}={value}" for name, value in given.items() if value is not None),
+    ]  # fmt: skip
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""}, text=True, start_new_session=True,
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def members(session):
+    """Processes of a session that still run."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def stopped(process, number, workdir, steps):
+    """Sends a signal to the trainer and all its workers once so many lines are written."""
+    metrics = workdir / "metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and len(metrics.read_text().splitlines()) > steps:
+            break
+        time.sleep(0.02)
+    if number == signal.SIGKILL:
+        process.kill()  # of the trainer alone: its workers have to notice
+    else:
+        os.killpg(process.pid, number)
+    _, error = process.communicate(timeout=200)
+    return error
+
+
+@pytest.mark.slow
+def test_stopped_runs_leave_nothing_behind_and_end_as_if_they_had_not_been(tree, tmp_path):
+    shared = shared_memory()
+    whole = start(tmp_path / "whole", tree)
+    _, error = whole.communicate(timeout=300)
+    assert whole.returncode == 0, error
+    quiet = [line for line in error.splitlines() if " · " not in line and "compiling" not in line]
+    assert quiet == []
+    other = tmp_path / "stopped"
+    for number, status, steps in (
+        (signal.SIGTERM, PREEMPTED, 5),
+        (signal.SIGINT, INTERRUPTED, 20),
+        (signal.SIGKILL, -signal.SIGKILL, 40),
+    ):
+        process = start(other, tree)
+        error = stopped(process, number, other, steps)
+        assert process.returncode == status, error
+        for noise in ("Traceback", "leaked", "Exception", "died"):
+            assert noise not in error or number == signal.SIGKILL, error
+        deadline = time.monotonic() + 20
+        while members(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not members(process.pid) and not left_in_memory(shared)
+    last = start(other, tree)
+    _, error = last.communicate(timeout=300)
+    assert last.returncode == 0, error
+    config = configs.from_plain(json.loads((other / "config.json").read_text())["raw"])
+    one, two = (final_state(path, config) for path in (tmp_path / "whole", other))
+    assert one.step == 72
+    assert_same_bits(one, two)
