@@ -90,6 +90,8 @@ class TfdsSource:
                     f"{directory} has no feature {name!r}, only {list(self.info.features)}"
                 )
         self._specs = {name: self.info.features[name] for name in names}
+        if isinstance(self.info.directory, RemotePath):
+            list(self.info.directory.iterdir())  # sizes and versions of a thousand files a request
         self._shards = self._every(self._open, self.info.shard_paths(split), "finding records")
         for shard, length in zip(self._shards, lengths, strict=True):
             if len(shard) != length:
