@@ -93,6 +93,11 @@ def test_labels_are_found_without_the_images(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.labels(), records.labels())
     assert again.values("file_name").tolist() == [e["file_name"] for e in long]
     assert len(fetched) <= len(long) + 1  # of the names alone
+    fixture.write_examples(tmp_path, "imagenet2012", {"train": [long]}, CLASSES, FEATURES[:3])
+    imagenet = tfds.TfdsRecords(tmp_path / "imagenet2012" / "5.1.0", "train")
+    fetched.clear()
+    np.testing.assert_array_equal(imagenet.labels(), records.labels())
+    assert len(fetched) <= len(long) + 1  # the label is beside the next record's beginning
 
 
 def test_one_feature_of_bytes_equals_all_of_them_parsed():
