@@ -72,6 +72,8 @@ def _evaluate(command, own: flags.FlagValues) -> int:
     if asked and (batches := config.bn_reestimation.batches):
         run = run.reestimated(batches)
         title += f", batch norm over {batches} training batches"
+    if config.eval.image_size is not None:
+        title += f", images of {config.eval.image_size}x{config.eval.image_size}"
     split = config.eval.split or "test"
     metrics = run.evaluate(split)
     title = f"{config.data.name}/{split} {title}"

@@ -6,6 +6,7 @@ from branchnets.data.inputs import EvalBatches, TrainInput, eval_input, train_in
 from branchnets.data.records import StreamedSplit
 from branchnets.data.registry import DATASETS, content_shape, load, spec, streams
 from branchnets.data.resident import EvalInput, ResidentInput
+from branchnets.data.sizes import at_size, resized_mean
 
 __all__ = [
     "DATASETS",
@@ -20,9 +21,11 @@ __all__ = [
     "StreamedSplit",
     "TrainInput",
     "as_mean",
+    "at_size",
     "content_shape",
     "eval_input",
     "load",
+    "resized_mean",
     "spec",
     "streams",
     "train_input",

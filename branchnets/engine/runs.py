@@ -201,9 +201,13 @@ def load_run(
         _check_fits(_trained_spec(run_dir, trained), trained, config)
     setup, state, step = _restore(run_dir, config, checkpoint, devices)
     own = run_dir.derived().get("data", {})
+    mean = data.as_mean(own["mean"]) if "mean" in own else setup.dataset.mean
+    if (size := config.eval.image_size) is not None and "mean" in own:
+        given = _trained_spec(run_dir, trained).image_shape[0]
+        mean = data.resized_mean(mean, given, size)
     dataset = dataclasses.replace(
         setup.dataset,
-        mean=data.as_mean(own["mean"]) if "mean" in own else setup.dataset.mean,
+        mean=mean,
         std=tuple(own.get("std", setup.dataset.std)),
     )
     return Run(run_dir, dataclasses.replace(setup, dataset=dataset), state, step)
@@ -226,7 +230,10 @@ def _restore(
     Raises:
       UserError: other classes than the run's, no such checkpoint, or one that cannot be read.
     """
-    setup = prepare_evaluation(config, devices)
+    trained_shape = None
+    if config.eval.image_size is not None:
+        trained_shape = _trained_spec(run_dir, run_dir.config()).image_shape
+    setup = prepare_evaluation(config, devices, trained_shape)
     _check_names(run_dir, setup.dataset)
     metric = config.checkpoint.best_metric
     with Checkpoints(run_dir.checkpoints, read_only=True, best_metric=metric) as checkpoints:
@@ -267,10 +274,16 @@ def _check_fits(own: data.DataSpec, trained: ConfigDict, given: ConfigDict) -> N
             f"the run was trained for the {own.num_classes} classes of {trained.data.name}; "
             f"{given.data.name} has {other.num_classes}, so its labels mean something else."
         )
-    if own.image_shape == other.image_shape:
-        return
     same_channels = own.image_shape[2:] == other.image_shape[2:]
-    hint = f" --config.data.image_size={own.image_shape[0]} resizes." if same_channels else ""
+    resized = same_channels and given.eval.image_size is not None
+    if resized or own.image_shape == other.image_shape:
+        return
+    hint = ""
+    if same_channels:
+        hint = (
+            f" --config.data.image_size={own.image_shape[0]} resizes; --config.eval.image_size "
+            "evaluates at any size."
+        )
     raise ConfigError(
         f"the run was trained on images of shape {own.image_shape}; those of "
         f"{given.data.name} are {other.image_shape}.{hint}"

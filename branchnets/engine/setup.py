@@ -25,8 +25,9 @@ class EvalSetup:
     """What is needed to evaluate a network.
 
     Attributes:
-      config: as given, overrides included.
-      dataset: in host memory.
+      config: as given, overrides included; where images are evaluated at a size of their own, its
+        data is of that size.
+      dataset: in host memory, or streamed.
       family: with its network.
       mesh: the devices.
     """
@@ -38,14 +39,19 @@ class EvalSetup:
 
     def evaluation_input(self, split: str) -> data.EvalBatches:
         """The batches of a split; raises DataError where there is none of that name."""
-        return self.batches(self.dataset.split(split))
+        return self.batches(self._evaluated.split(split))
 
     def batches(self, split: data.Split | data.StreamedSplit) -> data.EvalBatches:
         """The batches of any images of the network's shape, normalised as the data set's are."""
         batch_size = self.config.eval.batch_size or self.config.batch_size
         # Padding is masked out, so rounding the batch up to the devices changes no figure.
         batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
-        return data.eval_input(split, self.dataset, self.config, batch_size, self.mesh)
+        return data.eval_input(split, self._evaluated, self.config, batch_size, self.mesh)
+
+    @property
+    def _evaluated(self) -> data.Dataset:
+        """What is evaluated."""
+        return self.dataset
 
     def abstract_state(self) -> TrainState:
         """Shapes and shardings of the state, for restoring a checkpoint into."""
@@ -75,6 +81,7 @@ class Setup(EvalSetup):
       rate: the learning rate as a function of the step.
       optimizers: one for every trainable collection.
       needs: the memory that there was before the data was put on the devices, and its size.
+      resized: what is evaluated, where it is of another size than what is trained on.
     """
 
     inputs: data.TrainInput
@@ -82,6 +89,11 @@ class Setup(EvalSetup):
     rate: optax.Schedule
     optimizers: dict[str, optax.GradientTransformation]
     needs: budget.Budget
+    resized: data.Dataset | None = None
+
+    @property
+    def _evaluated(self) -> data.Dataset:
+        return self.dataset if self.resized is None else self.resized
 
     def init_state(self, given: Mapping[str, jax.Array] | None = None) -> TrainState:
         """The state before the first step, on the mesh.
@@ -132,6 +144,7 @@ def prepare(config: ConfigDict, devices: list[jax.Device] | None = None) -> Setu
     dataset, family = evaluated.dataset, evaluated.family
     needs = budget.data(dataset, memory.free(mesh))
     needs.check()
+    resized = _resized(config, dataset, family)
     inputs = data.train_input(dataset, config, mesh)
     resolved = configs.resolve(config, steps_per_epoch=inputs.steps_per_epoch)
     rate = optim.schedule(config, resolved)
@@ -139,14 +152,72 @@ def prepare(config: ConfigDict, devices: list[jax.Device] | None = None) -> Setu
         collection: family.optimizer(collection, optim.optimizer(config, rate))
         for collection in family.trainable
     }
-    return Setup(config, dataset, family, mesh, inputs, resolved, rate, optimizers, needs)
+    return Setup(config, dataset, family, mesh, inputs, resolved, rate, optimizers, needs, resized)
 
 
-def prepare_evaluation(config: ConfigDict, devices: list[jax.Device] | None = None) -> EvalSetup:
-    """Builds what evaluation needs; arguments and errors are those of :func:`prepare`."""
+def prepare_evaluation(
+    config: ConfigDict,
+    devices: list[jax.Device] | None = None,
+    trained_shape: tuple[int, int, int] | None = None,
+) -> EvalSetup:
+    """Builds what evaluation needs; all data is of the size that is evaluated.
+
+    Args:
+      config, devices: as of :func:`prepare`, which raises the same errors.
+      trained_shape: (H, W, C) of what the network was trained on; None: as the config says.
+    """
     mesh = meshes.make_mesh(devices)
     configs.validate(config, mesh.size, train=False)
-    return _prepare(config, mesh)
+    size = config.eval.image_size
+    if size is None:
+        return _prepare(config, mesh)
+    changed = config.copy_and_resolve_references()
+    changed.data = data.at_size(config.data, size)
+    setup = _prepare(changed, mesh)
+    shape = trained_shape or data.spec(None, config.data).image_shape
+    _check_takes(config, setup.family, shape, setup.dataset.image_shape)
+    return setup
+
+
+def _resized(config: ConfigDict, dataset: data.Dataset, family: Family) -> data.Dataset | None:
+    """What a training run evaluates, where that is of another size and is not streamed."""
+    size = config.eval.image_size
+    given = dataset.image_shape
+    if size is None or (size, size) == given[:2]:
+        return None
+    _check_takes(config, family, given, (size, size, given[2]))
+    if dataset.streamed:
+        return None  # decoded at the size that it is asked for
+    found = data.load(data.at_size(config.data, size))
+    return dataclasses.replace(
+        found,
+        splits={
+            name: split
+            for name, split in found.splits.items()
+            if name != "train" or config.eval.split == "train"
+        },
+        mean=data.resized_mean(dataset.mean, given[0], size),
+        std=dataset.std,
+    )
+
+
+def _check_takes(
+    config: ConfigDict,
+    family: Family,
+    trained: tuple[int, int, int],
+    shape: tuple[int, int, int],
+) -> None:
+    """Refuses a size of images that the network, built for another, cannot compute with."""
+    trained_on, images = (jax.ShapeDtypeStruct((1, *s), "float32") for s in (trained, shape))
+    variables = jax.eval_shape(family.model.init, jax.random.key(0), trained_on)
+    try:
+        jax.eval_shape(lambda v, x: family.model.apply(v, x, train=False), variables, images)
+    except Exception as error:  # whatever a module stumbles over whose sizes do not fit
+        reason = str(error).strip().partition("\n")[0]
+        raise configs.ConfigError(
+            f"eval.image_size={config.eval.image_size}: {config.model.name}, built for images of "
+            f"{trained[0]}x{trained[1]}, cannot be given others ({reason}). Leave it empty."
+        ) from error
 
 
 def _prepare(config: ConfigDict, mesh: Mesh) -> EvalSetup:

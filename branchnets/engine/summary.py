@@ -48,6 +48,7 @@ def summarise(
         "test_examples": len(setup.dataset.split("test")),
         "test": evaluate.scalars(metrics),
         "averaged_weights": bool(state.ema),
+        "eval_image_size": setup.config.eval.image_size,
         **figures,
         "parameters": found.parameters,
         "macs": found.macs,
