@@ -74,6 +74,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
                 run_dir.withdraw()  # the config may have to change: this one must not stay
                 raise
             state, done = restored if restored is not None else (_begin(setup, run_dir, start), 0)
+            del start  # whose arrays are in the state now
             if first and done:
                 print(f"Resuming {run_dir.path} at step {done}.", file=sys.stderr)
             elif first:
