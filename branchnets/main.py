@@ -5,7 +5,9 @@ python -m branchnets.main --mode=eval --workdir=runs/coded_digits
 
 Any field of the config is set by --config.section.field=value; arguments of a config file follow
 its name: --config=configs/coded_digits.py:smoke,seed=3.  --mode=eval reads the config of the run
-directory; a field given beside it, such as another data set, holds for the evaluation alone.
+directory; a field given beside it holds for the evaluation alone: another data set, another size
+of images (--config.eval.image_size=224), or batch-norm statistics taken anew over training batches
+(--config.bn_reestimation.batches=100).
 """
 
 from __future__ import annotations

@@ -48,13 +48,14 @@ def summarise(
         "test_examples": len(setup.dataset.split("test")),
         "test": evaluate.scalars(metrics),
         "averaged_weights": bool(state.ema),
-        "eval_image_size": setup.config.eval.image_size,
         **figures,
         "parameters": found.parameters,
         "macs": found.macs,
         "seconds": seconds,
         "environment": environment.describe(),
     }
+    if setup.config.eval.image_size is not None:
+        summary["eval_image_size"] = setup.config.eval.image_size
     if (begun := run_dir.read_json("init.json")) is not None:
         summary["init"] = begun
     if state.ema:

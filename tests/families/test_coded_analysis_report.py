@@ -14,6 +14,7 @@ from branchnets.errors import ConfigError
 from branchnets.families.coded.analysis import (
     classifier_figures,
     cost,
+    early,
     energies,
     paper,
     specialisation_report,
@@ -103,6 +104,20 @@ def test_the_energy_map_is_the_mean_by_class(family, subject, sections):
             np.testing.assert_allclose(maps[block][a], wanted, rtol=1e-4)
         share = sections["energies"].figures_of_merit["energy_on_code"][block]
         assert share == pytest.approx(energy_on_code(maps[block], scheme.codewords))
+
+
+def test_one_pass_over_the_test_images_serves_energies_and_decoders(family, subject):
+    passes = []
+
+    def track(items, title, total):
+        passes.append(title)
+        return items
+
+    watched = dataclasses.replace(subject, track=track)
+    maps, _ = energies.energy_maps(family, watched)
+    assert early.decode(family, watched).right.shape == (37, len(maps) + 1)
+    assert set(early.energies(family, watched)) == set(maps)
+    assert passes == ["energies and early decoding of test images"]
 
 
 def test_at_most_fifty_rows_of_an_energy_map_are_drawn():
