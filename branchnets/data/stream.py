@@ -6,6 +6,7 @@ inside the jitted step), `StreamedEval` evaluation.
 
 from __future__ import annotations
 
+import math
 import queue
 import sys
 import threading
@@ -23,7 +24,7 @@ from branchnets.data.base import Dataset, check_labels
 from branchnets.data.finish import Finish
 from branchnets.data.placement import EVERYWHERE, SPREAD, check_batch_size, put, put_local
 from branchnets.data.rows import Chunk, EvalRows, TrainRows
-from branchnets.data.workers import Chunks
+from branchnets.data.workers import Chunks, memory
 from branchnets.errors import DataError
 
 #: Batches that lie on the devices before they are needed.
@@ -174,6 +175,13 @@ class StreamedInput:
         self._key = put(key, mesh, EVERYWHERE)
         self._feed: _Feed | None = None
         self._step, self._arrays = -1, {"key": self._key}
+
+    @property
+    def host_bytes(self) -> int:
+        """Memory of this host that workers and the images in waiting take, about."""
+        part = self._rows.part
+        image = math.prod(self._rows.reading.image_shape)
+        return memory(self._workers, part.chunk * image) + (AHEAD + 1) * len(part.rows) * image
 
     def arrays(self, step: int) -> dict[str, jax.Array]:
         """The device arrays of `step`: quick where steps are asked for one after the other.

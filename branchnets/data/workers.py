@@ -30,6 +30,8 @@ from branchnets.errors import DataError
 RESTARTS = 3
 _MOST = 32  # worker processes, unless the config asks for more
 _THREADS = 2  # of one worker process: one reads while the other decodes
+_PROCESS_BYTES = 230 * 2**20  # of one worker process with its libraries, measured
+_READY = 2  # chunks that a lane has ready, here and at each end of what lies between processes
 _STOPPING = 60.0  # seconds that closing waits for a worker's last chunk
 
 
@@ -58,12 +60,25 @@ def num_workers(cfg: Any) -> int:
     return int(field(cfg, "workers", by_cores))
 
 
+def memory(workers: int, chunk_bytes: int) -> int:
+    """Bytes of host memory that so many workers and the chunks in them take, about.
+
+    Args:
+      workers: processes; 0 = threads of this one.
+      chunk_bytes: of one chunk.
+    """
+    if not workers:
+        return (_READY + 1) * num_cores() * chunk_bytes + _READY * chunk_bytes
+    chunks = 2 * _READY + (_READY + 1) * _THREADS
+    return workers * (_PROCESS_BYTES + chunks * chunk_bytes)
+
+
 class _Lane:
     """Every n-th chunk, computed ahead by one worker process or by threads; see `Chunks`."""
 
-    def __init__(self, rows: Rows, first: int, stride: int, processes: bool, ahead: int) -> None:
+    def __init__(self, rows: Rows, first: int, stride: int, processes: bool) -> None:
         self.rows, self.next, self.stride, self.processes = rows, first, stride, processes
-        self.ready: queue.Queue[Chunk | Exception | None] = queue.Queue(maxsize=ahead)
+        self.ready: queue.Queue[Chunk | Exception | None] = queue.Queue(maxsize=_READY)
         self.stop = threading.Event()
 
     def run(self, died: Callable[[str], DataError | None]) -> None:
@@ -104,10 +119,10 @@ class _Lane:
         threads = _THREADS if self.processes else num_cores()
         left: Any = _Strided(self.rows, self.next, self.stride)
         chunks: Any = grain.MapDataset.source(left).to_iter_dataset(
-            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_READY * threads)
         )
         if self.processes:
-            options = grain.MultiprocessingOptions(num_workers=1, per_worker_buffer_size=2)
+            options = grain.MultiprocessingOptions(num_workers=1, per_worker_buffer_size=_READY)
             large_ones = grain.experimental.DatasetOptions(min_shm_size=2**12)
             chunks = grain.experimental.WithOptionsIterDataset(chunks, large_ones)
             chunks = chunks.mp_prefetch(options, worker_init_fn=_begin)
@@ -216,7 +231,7 @@ class Chunks:
         if workers:
             # Before a thread that blocks signals needs it: it would unblock them.
             resource_tracker.ensure_running()
-        self._lanes = [_Lane(rows, first + i, count, workers > 0, ahead=2) for i in range(count)]
+        self._lanes = [_Lane(rows, first + i, count, workers > 0) for i in range(count)]
         deaths = _Deaths(restarts)
         self._threads = [
             threading.Thread(target=lane.run, args=(deaths,), daemon=True) for lane in self._lanes

@@ -12,8 +12,6 @@ import jax
 import numpy as np
 import pytest
 
-from branchnets import main
-from branchnets.data import imagenet
 from branchnets.engine import config as configs
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
@@ -24,7 +22,7 @@ from branchnets.errors import DataError
 
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "data"))
-from jpeg_tree import encoded, left_in_memory, scene, shared_memory, write_tree  # noqa: E402
+from jpeg_tree import left_in_memory, shared_memory, write_tree  # noqa: E402
 
 ONE = jax.devices()[:1]
 CONFIG = "configs/resnext_digits.py:smoke"
@@ -87,30 +85,6 @@ def test_images_that_are_passed_over_are_counted(tree, tmp_path, capsys):
     steps = Checkpoints(tmp_path / "b" / "checkpoints", read_only=True).all_steps()
     done = [line["step"] for line in read_metrics(tmp_path / "b" / "metrics.jsonl")]
     assert steps == done[-1:]
-
-
-@pytest.mark.slow
-def test_the_imagenet_recipe_runs_on_a_folder(tmp_path, capsys, monkeypatch):
-    wnids = sorted(imagenet.classes())
-    picture = encoded(scene(0, 40, 56))
-    for i, wnid in enumerate(wnids):
-        for split in ("train", "val"):
-            (tmp_path / "data" / split / wnid).mkdir(parents=True)
-        (tmp_path / "data/train" / wnid / f"{wnid}_{i}.JPEG").write_bytes(picture)
-    for i, wnid in enumerate(wnids[:24]):
-        file = tmp_path / "data/val" / wnid / f"ILSVRC2012_val_{i:08}.JPEG"
-        file.write_bytes(encoded(scene(i, 50, 40)))
-    monkeypatch.chdir(ROOT)
-    command = [
-        "main", "--config=configs/coded_imagenet.py", f"--workdir={tmp_path / 'run'}",
-        f"--config.data.data_dir={tmp_path / 'data'}", "--config.data.train_size=16",
-        "--config.model.active=((32,), (32,), (16,), (8,))", "--config.batch_size=8",
-        "--config.bn_group_size=4", "--config.data.image_size=8", "--config.epochs=1",
-        "--config.data.workers=0", "--config.schedule.warmup_epochs=0.5",
-    ]  # fmt: skip
-    assert main.main(command) == 0
-    (test,) = [x for x in read_metrics(tmp_path / "run/metrics.jsonl") if x["split"] == "test"]
-    assert test["step"] == 2 and 0 <= test["accuracy"] <= 1 and np.isfinite(test["cross_entropy"])
 
 
 def start(workdir, tree, **fields):

@@ -1,0 +1,214 @@
+"""What input costs: images a second of one core where it is streamed, its share of a step else.
+
+    python -m benchmarks.input                       # both
+    python -m benchmarks.input --images=400 --sizes=160,224 --skip-step
+
+Streamed: rows of batches as training and evaluation decode them (benchmarks.made_images says what
+of), in this process and on one core; and through one worker process, everything counted that it and
+the trainer spend. The clock is processor time, so that other work on the machine counts little.
+
+Resident: the input of Coded ResNeXt-29 on CIFAR-10 as its config has it (crop, flip, RandAugment),
+compiled alone, beside the whole training step of that network on ready images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import made_images, timing, train_step, variants
+from branchnets import data
+from branchnets.data.augment import Augment
+from branchnets.data.decode import decoder_name
+from branchnets.data.records import FileRecords, Records, StreamedSplit
+from branchnets.data.rows import EvalRows, Part, Reading, TrainRows
+from branchnets.data.tfds import TfdsRecords
+from branchnets.data.workers import Chunks, Rows
+from branchnets.engine.logging import format_table
+from branchnets.errors import DataError
+
+MODEL = "coded_resnext29_10x11d_cifar10"
+BATCH = 32
+WORKER_IMAGES = 4096  # enough that what starting a process costs, which varies, is little beside
+CROP = ((0.08, 1.0), (3 / 4, 4 / 3))
+#: Images a second: the paper's on eight TPU v2 cores (Table 4), and what other slices of eight
+#: would take if throughput went up as the peak in bfloat16 does (180, 420, 1,575, 7,344 TFLOP/s).
+SLICES = {
+    "v2-8, the paper": 447,
+    "v3-8": 447 * 420 / 180,
+    "v5e-8": 447 * 1575 / 180,
+    "v6e-8": 447 * 7344 / 180,
+}
+
+
+def paths(folder: Records, records: Records, size: int) -> Iterator[tuple[str, Rows]]:
+    """(name, rows) of what is measured."""
+    decoders = ["pillow"]
+    try:
+        decoders.insert(0, decoder_name("opencv"))
+    except DataError:
+        timing.say("OpenCV is not installed: Pillow alone is measured")
+
+    def reading(source: Records, decoder: str) -> Reading:
+        split = StreamedSplit(source, (size, size, 3))
+        return Reading(split, split.image_shape, made_images.CLASSES, decoder, skip=False)
+
+    for decoder in decoders:
+        yield f"training, folder, {decoder}", TrainRows(reading(folder, decoder), Part(16), 0, CROP)
+    yield (
+        f"training, TFRecord, {decoders[0]}",
+        TrainRows(reading(records, decoders[0]), Part(16), 0, CROP),
+    )
+    for decoder in decoders:
+        yield (
+            f"evaluation, folder, {decoder}",
+            EvalRows(reading(folder, decoder), Part(16), crop_fraction=0.875),
+        )
+
+
+def in_process(rows: Rows, images: int, rounds: int) -> list[float]:
+    """Processor seconds of an image, of every round of `images`."""
+    found = []
+    for turn in range(-1, rounds):
+        start = time.process_time()
+        for number in range(images // 16):
+            rows[number]
+        if turn >= 0:
+            found.append((time.process_time() - start) / (images // 16 * 16))
+    return found
+
+
+def through_a_worker(rows: TrainRows, images: int) -> float:
+    """Processor seconds of an image, the worker's and the trainer's; its start is taken out."""
+
+    def spent(chunks: int) -> float:
+        before = os.times()
+        started = Chunks(rows, 0, workers=1)
+        for number, _ in enumerate(started):
+            if number == chunks:
+                break
+        started.close()
+        after = os.times()
+        names = ("user", "system", "children_user", "children_system")
+        return sum(getattr(after, name) - getattr(before, name) for name in names)
+
+    few, many = 8, 8 + images // 16
+    return (spent(many) - spent(few)) / ((many - few) * 16)
+
+
+def streamed(sizes: Sequence[int], images: int, rounds: int) -> dict[str, dict[str, float]]:
+    """ "path at size" -> images a second of one core, and the least and most of the rounds."""
+    found: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        os.environ["BRANCHNETS_CACHE"] = str(root / "cache")
+        files = made_images.jpegs(images)
+        timing.say(f"{len(files)} images of {np.mean([len(f) for f in files]) / 1e3:.0f} kB")
+        labels = np.arange(len(files)) % made_images.CLASSES
+        folder = FileRecords(
+            root / "folder", made_images.write_folder(root / "folder", files), labels
+        )
+        records = TfdsRecords(made_images.write_tfds(root, files), "train")
+        for size in sizes:
+            for path, rows in paths(folder, records, size):
+                seconds = in_process(rows, images, rounds)
+                found[f"{path}, {size}"] = {
+                    "images_per_s": 1 / statistics.median(seconds),
+                    "least": 1 / max(seconds),
+                    "most": 1 / min(seconds),
+                }
+                timing.say(f"{path}, {size}: {1 / statistics.median(seconds):.0f} images/s a core")
+            first = next(rows for _, rows in paths(folder, records, size))
+            assert isinstance(first, TrainRows)
+            rate = 1 / through_a_worker(first, WORKER_IMAGES)
+            found[f"the first through a worker process, {size}"] = {"images_per_s": rate}
+    return found
+
+
+def resident(rounds: int) -> dict[str, float]:
+    """Processor seconds of the resident input and of the step that it feeds, batch 32."""
+    variant = variants.parse(MODEL)
+    shape = variant.entry.image_shape
+    step = train_step.compile_model(variant, shape, None, BATCH, "float32")
+    random = np.random.RandomState(0)
+    # 1/f images, not white noise: what Equalize and AutoContrast do depends on the values.
+    images = np.stack([made_images.picture(i, *shape[:2]) for i in range(512)])
+    split = data.Split(images, random.randint(0, 10, len(images)))
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    dataset = data.Dataset("made", tuple("0123456789"), {"train": split}, mean, std)
+    times: dict[str, Callable[[], Any]] = {"step": step.run}
+    for name, augment in {
+        "input": Augment(4, True, 3, 4.0),
+        "input without RandAugment": Augment(4, True),
+    }.items():
+        inputs = data.ResidentInput(split, dataset, augment, BATCH, seed=0)
+        arrays = inputs.arrays(0)
+        compiled = jax.jit(inputs.batch)
+        key = jax.random.key(0)
+        times[name] = partial(_wait, compiled, arrays, np.int32(0), key)
+    measured = timing.in_turn(times, rounds, clock=timing.CLOCKS["processor"])
+    return {name: statistics.median(seconds) for name, seconds in measured.items()}
+
+
+def _wait(function: Callable[..., Any], *arguments: Any) -> None:
+    jax.block_until_ready(function(*arguments))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks.input", allow_abbrev=False)
+    options.add_argument("--images", type=int, default=320, help="images made (%(default)s)")
+    options.add_argument("--sizes", default="160", help="sides, with commas (%(default)s)")
+    options.add_argument("--rounds", type=int, default=5, help="timed rounds (%(default)s)")
+    options.add_argument("--skip-step", action="store_true", help="streamed input alone")
+    options.add_argument("--skip-stream", action="store_true", help="resident input alone")
+    options.add_argument("--json", action="store_true", help="print JSON")
+    given = options.parse_args(argv)
+    sizes = [int(size) for size in given.sizes.split(",")]
+    document: dict[str, Any] = {}
+    if not given.skip_stream:
+        document["streamed"] = streamed(sizes, given.images, given.rounds)
+        rate = document["streamed"][f"the first through a worker process, {sizes[0]}"]
+        document["cores"] = {
+            name: math.ceil(wanted / rate["images_per_s"]) for name, wanted in SLICES.items()
+        }
+    if not given.skip_step:
+        document["resident"] = resident(given.rounds)
+    print(json.dumps(document, indent=2) if given.json else _render(document, sizes[0]))
+    return 0
+
+
+def _render(document: dict[str, Any], size: int) -> str:
+    parts = []
+    if "streamed" in document:
+        rows = [
+            (path, each["images_per_s"], each.get("least"), each.get("most"))
+            for path, each in document["streamed"].items()
+        ]
+        parts.append(format_table(rows, ("path", "images/s a core", "least", "most")))
+        cores = [(n, round(SLICES[n]), count) for n, count in document["cores"].items()]
+        parts.append(format_table(cores, ("slice", "images/s", f"host cores at {size}")))
+    if "resident" in document:
+        found = document["resident"]
+        share = [
+            (name, 1000 * seconds, 100 * seconds / found["step"]) for name, seconds in found.items()
+        ]
+        parts.append(format_table(share, (f"{MODEL}, batch {BATCH}", "ms", "% of the step")))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
