@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import numpy as np
@@ -112,9 +113,8 @@ def through_a_worker(rows: TrainRows, images: int) -> float:
 def streamed(sizes: Sequence[int], images: int, rounds: int) -> dict[str, dict[str, float]]:
     """ "path at size" -> images a second of one core, and the least and most of the rounds."""
     found: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, BRANCHNETS_CACHE=name):
         root = Path(name)
-        os.environ["BRANCHNETS_CACHE"] = str(root / "cache")
         files = made_images.jpegs(images)
         timing.say(f"{len(files)} images of {np.mean([len(f) for f in files]) / 1e3:.0f} kB")
         labels = np.arange(len(files)) % made_images.CLASSES
