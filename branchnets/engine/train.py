@@ -53,7 +53,9 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
     setup = prepare(config, devices)
     with run_dir, contextlib.closing(setup.inputs):
         start = _start(setup, run_dir)  # before anything is written
-        run_dir.start(config, setup.derived(), environment.describe())
+        resumed = run_dir.start(config, setup.derived(), environment.describe())
+        if resumed and first:
+            _tell_decoder(setup, run_dir)
         settings = config.checkpoint
         checkpoints = Checkpoints(
             run_dir.checkpoints,
@@ -304,6 +306,18 @@ def _say(message: str) -> None:
 
 def _silent(_: str) -> None:
     """Of the processes beside the first one."""
+
+
+def _tell_decoder(setup: Setup, run_dir: RunDir) -> None:
+    """Says so where a resumed run will see other pixels than it would have."""
+    before, now = run_dir.derived().get("data", {}).get("decoder"), setup.inputs.decoder
+    if before and before != now:
+        print(
+            f"The images of this run were decoded by {before}, and now are by {now}: their pixels "
+            f"differ a little. To go on as before, install {before} (data.decoder=auto takes "
+            "OpenCV where it is installed).",
+            file=sys.stderr,
+        )
 
 
 def _seconds_before(run_dir: RunDir) -> float:

@@ -76,8 +76,14 @@ def test_images_that_are_passed_over_are_counted(tree, tmp_path, capsys):
     assert [line["unreadable"] for line in lines if line["split"] == "test"] == [1, 1]
     error = capsys.readouterr().err
     assert error.count("train/cat/3.jpg") == error.count("test/bee/1.jpg") == 1
-    resolved = json.loads((tmp_path / "a" / "config.json").read_text())["resolved"]
-    assert resolved["data"]["decoder"] in ("opencv", "pillow")
+    saved = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert saved["resolved"]["data"]["decoder"] in ("opencv", "pillow")
+
+    # Resumed (there is nothing left to do) where images are decoded by something else.
+    saved["resolved"]["data"]["decoder"] = "another"
+    (tmp_path / "a" / "config.json").write_text(json.dumps(saved))
+    assert training.train(config, str(tmp_path / "a"), ONE) == 0
+    assert "were decoded by another, and now are by" in capsys.readouterr().err
 
     with pytest.raises(DataError, match=r"train/cat/3\.jpg.*cannot|no image that can be read"):
         training.train(config_of(broken), str(tmp_path / "b"), ONE)
