@@ -83,23 +83,23 @@ def test_two_hosts_decode_the_batch_of_one(dataset):
 
 def test_worker_processes_change_nothing_even_when_they_die(dataset, capfd):
     shared = shared_memory()
-    want = draw(dataset, range(12))
+    want = draw(dataset, range(30))  # far more than lie ready when the process is killed
     rows = inputs.train_rows(dataset.split("train"), dataset, config_of())
     chunks = Chunks(rows, 0, workers=2)
     batches = host_batches(chunks, rows.part.chunks)
     found = [next(batches)]
     victim = multiprocessing.active_children()[0]
     os.kill(victim.pid, signal.SIGKILL)
-    found += [next(batches) for _ in range(11)]
-    workers = multiprocessing.active_children()
+    found += [next(batches) for _ in range(29)]
     start = time.monotonic()
     chunks.close()
     assert time.monotonic() - start < 10
     assert_same(found, want)
     assert "died (exit code -9: killed, perhaps for want of memory)" in capfd.readouterr().err
-    assert len(workers) == 2 and not multiprocessing.active_children()
-    # What the killed process was making at that moment is freed when this process ends.
-    assert len(left_in_memory(shared)) <= 1
+    assert not multiprocessing.active_children()
+    # What the killed process had not sent yet, one chunk and two on their way, is freed when this
+    # process ends.
+    assert len(left_in_memory(shared)) <= 3
 
 
 def test_processes_that_die_too_often_stop_the_run(dataset):
@@ -110,7 +110,7 @@ def test_processes_that_die_too_often_stop_the_run(dataset):
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
     try:
         with pytest.raises(DataError, match="1 worker processes .* died .*fewer data.workers"):
-            for _ in range(20):
+            for _ in range(30):
                 next(batches)
     finally:
         chunks.close()
