@@ -15,7 +15,9 @@ from branchnets.tools import analyze
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "resnext_digits.py"
 NAMES = "pqrstu"  # of digits 4 to 9
 SMALL = (
-    "--config.model.depths=(1,1,1)",
+    "--config.model.depths=(1,1)",
+    "--config.model.channels=32",
+    "--config.model.stem_channels=16",
     "--config.data.image_size=8",
     "--config.bn_group_size=none",
     "--config.eval.every_epochs=0",
