@@ -6,7 +6,7 @@ Not in the paper.  A fixed class-balanced subset of the training split and the w
 the stem pools, so that streams are 16x16 and have 16, 32 and 64 channels.  Compare only what this
 file gives: `:connectivity=learned|real|random|ones|full`, `:k=4`, `:aggregate=mean|sum`.  The
 masks' rate is ten times the paper's, since a run has a fiftieth of its steps; gradients are clipped
-so that the sum trains too.  One busy CPU core: 23 to 27 minutes; learned 67.2, random 68.3, full
+so that the sum trains too.  One busy CPU core: 23 to 27 minutes; learned 67.1, random 68.5, full
 68.0 % (results/maskconnect.md).
 """
 
