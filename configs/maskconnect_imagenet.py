@@ -1,13 +1,13 @@
 """MaskConnect on ImageNet at 224x224, the paper's recipe (appendix E.2).
 
-    python -m branchnets.main --config=configs/maskconnect_imagenet.py --workdir=runs/mask_imagenet \
+    python -m branchnets.main --config=configs/maskconnect_imagenet.py --workdir=runs/mask \
         --config.data.data_dir=IMAGENET
 
 IMAGENET is a directory of tfds with imagenet2012 (or its URL, gs://BUCKET/tfds), or has the folders
 IMAGENET/train/n01440764/*.JPEG and IMAGENET/val/n01440764/*.JPEG and so on, one for each of the
-1,000 classes.  Images are decoded as they are needed: random resized crops of 8 to 100 % of the area
-and flips in training; in evaluation the shorter side becomes 256 pixels, of which the middle 224 are
-taken.
+1,000 classes.  Images are decoded as they are needed: random resized crops of 8 to 100 % of the
+area and flips in training; in evaluation the shorter side becomes 256 pixels, of which the middle
+224 are taken.
 
 Paper (Table 2, top-1 / top-5; learned K = C/2 against ResNeXt): {50,4,32}, the default here, 79.1 /
 94.1 against 77.8 / 93.3 %; {101,4,32} (`:model=maskconnect101_w4_c32`) 79.5 / 94.5 against 78.8 /
@@ -21,8 +21,8 @@ sum over modules of C x height x width x channels, are 353 MB an image for {50,4
 (its mixed inputs, the convolutions' outputs) comes on top.  Spread the batch over devices, or make
 parts of it: --config.optimizer.accumulate_steps=8.
 
-Differs: images lose the mean of their channel, not of each pixel: crops that are random in place and
-size leave no pixel to take a mean of; and they are divided by the standard deviation of their
+Differs: images lose the mean of their channel, not of each pixel: crops that are random in place
+and size leave no pixel to take a mean of; and they are divided by the standard deviation of their
 channel.  `:aggregate=mean` is the default.  The sum of Eq. 2 multiplies the identity path by K in
 every module of a stage but the first: by 16^22 = 3e26 over the 22 such modules of stage c4 of
 {101,4,32}, whose square, which the batch norms that follow compute, is beyond float32 (and
