@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
+from branchnets.engine.events import Events
 from branchnets.engine.progress import Progress
 from branchnets.engine.rundir import replace
 from branchnets.errors import RunDirError
@@ -54,17 +55,15 @@ class MetricWriter:
         self._written: set[tuple[str, int]] = set()
         if not enabled:
             return
-        file = Path(directory) / "metrics.jsonl"
+        self._file = file = Path(directory) / "metrics.jsonl"
         resumed = file.exists()
         try:
             if resumed:
                 self._written = _rewind(file, start_step)
             self._stream = file.open("a")
-            self._events = SummaryWriter(
-                str(directory), purge_step=start_step + 1 if resumed else None, flush_secs=10
-            )
+            self._events = Events(directory, start_step + 1 if resumed else None)
         except OSError as error:
-            raise RunDirError(f"{file} cannot be written: {error.strerror}.") from error
+            raise self._unwritten(error) from error
 
     def write(
         self,
@@ -81,6 +80,9 @@ class MetricWriter:
           metrics: {name: number or array}.
           split: What they were measured on, such as "train", "validation" or "test".
           epoch: Epochs done.
+
+        Raises:
+          RunDirError: They cannot be written, because the disk is full for example.
         """
         if clash := _RESERVED & metrics.keys():
             raise ValueError(f"a metric cannot be called {', '.join(sorted(clash))}")
@@ -93,18 +95,38 @@ class MetricWriter:
         if epoch is not None:
             line["epoch"] = float(epoch)
         line |= {name: _finite(value.tolist()) for name, value in values.items()}
-        self._stream.write(json.dumps(line, allow_nan=False) + "\n")
-        self._stream.flush()
-        for name, value in values.items():
-            if value.ndim == 0:
-                self._events.add_scalar(f"{split}/{name}", float(value), step)
+        try:
+            self._stream.write(json.dumps(line, allow_nan=False) + "\n")
+            self._stream.flush()
+            for name, value in values.items():
+                if value.ndim == 0:
+                    self._events.add_scalar(f"{split}/{name}", float(value), step)
+        except OSError as error:
+            self._abandon()
+            raise self._unwritten(error) from error
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Flush and close the files; raises as `write`."""
         if self._enabled:
             self._enabled = False
-            self._stream.close()
-            self._events.close()
+            try:
+                self._stream.close()
+                self._events.close()
+            except OSError as error:
+                raise self._unwritten(error) from error
+
+    def _abandon(self) -> None:
+        """Close the files without a word about what is lost: an error says it."""
+        self._enabled = False
+        for stream in (self._stream, self._events):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def _unwritten(self, error: OSError) -> RunDirError:
+        return RunDirError(
+            f"{self._file} or the events beside it cannot be written: {error.strerror}. The "
+            "checkpoints are whole; mend it and give the same command to go on from the newest."
+        )
 
     def __enter__(self) -> MetricWriter:
         return self

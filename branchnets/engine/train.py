@@ -83,7 +83,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
                 overview = parameter_overview.get_parameter_overview(
                     state.params, include_stats=False
                 )
-                (run_dir.path / "parameters.txt").write_text(f"{overview}\n")
+                run_dir.write_text("parameters.txt", f"{overview}\n")
             loop = Loop(setup, run_dir, checkpoints, stop, executables, state, done)
             with loop.writer:
                 status = loop.run()

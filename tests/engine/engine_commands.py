@@ -1,0 +1,127 @@
+"""Runs of the command line in processes of their own, for tests that kill them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+
+from branchnets.engine import config as configs
+from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.logging import read_metrics
+from branchnets.engine.setup import prepare
+
+ROOT = pathlib.Path(__file__).parents[2]
+TIMEOUT = 300
+SAVE_EVERY = 20
+
+
+class Command:
+    """A small coded network on 512 made-up images, eight a step; it saves every twenty steps.
+
+    Args:
+      workdir: the run directory.
+      epochs: of 64 steps.
+      fields: further overrides, such as "--config.checkpoint.keep_latest=1".
+    """
+
+    def __init__(self, workdir, epochs, *fields):
+        self.workdir = workdir
+        command = [
+            sys.executable, "-m", "branchnets.main", "--config=configs/coded_digits.py:smoke",
+            "--config.data.fake_size=512", f"--config.epochs={epochs}",
+            "--config.log.every_steps=1", "--config.eval.every_epochs=0",
+            f"--config.checkpoint.every_steps={SAVE_EVERY}", f"--workdir={workdir}", *fields,
+        ]  # fmt: skip
+        # One device, as the whole run has; as many would each have a thread pool of their own.
+        environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+        environment["PYTHONPATH"] = str(ROOT)
+        self._error = workdir.parent / f"{workdir.name}.err"
+        with self._error.open("w") as stream:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=stream
+            )
+
+    @property
+    def error(self):
+        """What it wrote on stderr so far."""
+        return self._error.read_text()
+
+    @property
+    def checkpoints(self):
+        return self.workdir / "checkpoints"
+
+    def steps(self):
+        """Steps done, as its metrics tell."""
+        file = self.workdir / "metrics.jsonl"
+        lines = read_metrics(file) if file.exists() else []
+        return max((line["step"] for line in lines if line["split"] == "train"), default=0)
+
+    def resumed(self):
+        """Waits for training to begin; returns the step that it goes on from."""
+        assert self.until(lambda: ": steps " in self.error), self.error
+        found = re.search(r"Resuming .* at step (\d+)", self.error)
+        return int(found[1]) if found else 0
+
+    def saving(self):
+        """Whether a save is being written."""
+        if not self.checkpoints.is_dir():
+            return False
+        return any("tmp" in name for name in os.listdir(self.checkpoints))
+
+    def whole(self):
+        """The complete steps, ascending."""
+        if not self.checkpoints.is_dir():
+            return []
+        return sorted(int(name) for name in os.listdir(self.checkpoints) if name.isdecimal())
+
+    def until(self, condition, pause=0.002):
+        """Waits for a condition, or the end of the process; returns whether it still runs."""
+        deadline = time.monotonic() + TIMEOUT
+        while self.process.poll() is None:
+            if condition():
+                return True
+            assert time.monotonic() < deadline, self.error
+            time.sleep(pause)
+        return False
+
+    def end(self):
+        """Waits for the end; returns the exit status."""
+        return self.process.wait(TIMEOUT)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def final_state(workdir):
+    """The newest state of a run, with the optimiser's."""
+    document = json.loads((workdir / "config.json").read_text())
+    template = prepare(configs.from_plain(document["raw"]), jax.devices()[:1]).abstract_state()
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        return jax.device_get(checkpoints.restore(template)[0])
+
+
+def assert_same_run(one, other):
+    """Two runs ended with the same bits, and their metrics tell the same of every step."""
+    states = [jax.tree.leaves(final_state(workdir)) for workdir in (one, other)]
+    for a, b in zip(*states, strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+    assert history(one) == history(other)
+
+
+def history(workdir):
+    """(split, step) -> metrics, those left out that are of time."""
+    times = {"time", "seconds", "examples_per_second"}
+    return {
+        (line["split"], line["step"]): {k: v for k, v in line.items() if k not in times}
+        for line in read_metrics(workdir / "metrics.jsonl")
+    }
