@@ -8,9 +8,12 @@ damaged file from a model that has changed.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
+import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +32,7 @@ from branchnets.errors import CheckpointError
 _ITEM = "default"  # orbax's name for the one item of a step
 # Written by orbax after the list of files is made; nothing of the state is in them.
 _REWRITTEN = ("_CHECKPOINT_METADATA", "commit_success.txt")
+_GO_ON = "Older ones are whole: mend it, and the same command goes on from the newest."
 _SHOWN = 8  # differing leaves that an error names
 _VARIABLES = ("params", "model_state", "ema")  # fields of a TrainState
 
@@ -158,6 +162,7 @@ class Checkpoints:
             for path, leaf in named(state).items()
             if np.size(leaf)  # orbax refuses arrays without elements
         }
+        self.check_space(leaves)
         self._saving = step
         try:
             manager.save(
@@ -171,6 +176,29 @@ class Checkpoints:
         if not self._asynchronous:
             self.wait()
         return True
+
+    def check_space(self, state: Any) -> None:
+        """Refuse what the disk has no space for, before anything is written.
+
+        Args:
+          state: What is to be saved: arrays or their shapes.
+
+        Raises:
+          CheckpointError: Less is free than the arrays take. What is there stays.
+        """
+        needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
+
+        def check() -> int:
+            folder = next(p for p in (self.directory, *self.directory.parents) if p.exists())
+            free = shutil.disk_usage(folder).free
+            if free < needed:
+                raise CheckpointError(
+                    f"a checkpoint takes {needed / 1e6:.3g} MB, and {free / 1e6:.3g} MB are free "
+                    f"on the disk of {self.directory}. {_GO_ON}"
+                )
+            return 0
+
+        _on_first_process(check)
 
     def wait(self) -> None:
         """Return when the save in progress is on disk.
@@ -216,7 +244,7 @@ class Checkpoints:
         self._manager, step, self._saving = None, self._saving, None
         return CheckpointError(
             f"the checkpoint of step {step} could not be written to {self.directory}: "
-            f"{_first_line(error)}"
+            f"{_reason(error)}. {_GO_ON}"
         )
 
     def _open(self) -> ocp.CheckpointManager:
@@ -237,7 +265,7 @@ class Checkpoints:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(
-                f"checkpoints cannot be kept in {self.directory}: {_first_line(error)}"
+                f"checkpoints cannot be kept in {self.directory}: {_reason(error)}."
             ) from error
         options = ocp.CheckpointManagerOptions(
             best_fn=self._score,  # has the metrics stored
@@ -437,5 +465,10 @@ def _on_first_process(function: Callable[[], int | None]) -> int | None:
     return None if value == -1 else value
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _reason(error: BaseException) -> str:
+    """Why something could not be written, without the many names that orbax puts around it."""
+    text = str(error).strip()
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    return text.partition("\n")[0].removesuffix(".") or type(error).__name__

@@ -1,7 +1,7 @@
 """TensorBoard's event files, written where they are called: an error reaches the caller.
 
-tensorboardX's SummaryWriter writes in a thread, which a full disk ends; the caller then waits for it
-for ever. These are the parts of it that start no thread.
+tensorboardX's SummaryWriter writes in a thread, which a full disk ends; the caller then waits for
+it for ever. These are the parts of it that start no thread.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ confusion.csv     its test images by class (rows) and answer (columns)
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -190,9 +191,16 @@ class RunDir:
             ) from None
         except OSError:
             pass  # a file system without locks; one process a directory is then up to the user
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
+        try:
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                lock.close()
+            raise RunDirError(
+                f"the run directory {self.path} cannot be written: {error.strerror}."
+            ) from error
         self._lock = lock
 
     def sources(self) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -44,16 +45,16 @@ class Command:
         # One device, as the whole run has; as many would each have a thread pool of their own.
         environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
         environment["PYTHONPATH"] = str(ROOT)
-        self._error = workdir.parent / f"{workdir.name}.err"
-        with self._error.open("w") as stream:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=stream
-            )
+        # Not beside the run, whose disk may be full.
+        self._error = tempfile.NamedTemporaryFile("w+")
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=self._error
+        )
 
     @property
     def error(self):
         """What it wrote on stderr so far."""
-        return self._error.read_text()
+        return pathlib.Path(self._error.name).read_text()
 
     @property
     def checkpoints(self):
