@@ -31,17 +31,19 @@ class Command:
     Args:
       workdir: the run directory.
       epochs: of 64 steps.
-      fields: further overrides, such as "--config.checkpoint.keep_latest=1".
+      mode: "train" or "eval".
     """
 
-    def __init__(self, workdir, epochs, *fields):
+    def __init__(self, workdir, epochs, mode="train"):
         self.workdir = workdir
         command = [
             sys.executable, "-m", "branchnets.main", "--config=configs/coded_digits.py:smoke",
             "--config.data.fake_size=512", f"--config.epochs={epochs}",
             "--config.log.every_steps=1", "--config.eval.every_epochs=0",
-            f"--config.checkpoint.every_steps={SAVE_EVERY}", f"--workdir={workdir}", *fields,
+            f"--config.checkpoint.every_steps={SAVE_EVERY}", f"--workdir={workdir}",
         ]  # fmt: skip
+        if mode == "eval":
+            command[3:] = ["--mode=eval", f"--workdir={workdir}"]
         # One device, as the whole run has; as many would each have a thread pool of their own.
         environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
         environment["PYTHONPATH"] = str(ROOT)
