@@ -257,7 +257,9 @@ def state_files(step):
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_any_damage_to_any_file_of_the_newest_step_is_noticed(two_steps, tmp_path, kind):
+def test_any_damage_to_any_file_of_the_newest_step_is_noticed(
+    two_steps, tmp_path, kind, record_property
+):
     files = state_files(two_steps / "2")
     assert len(files) >= 9
     for number, file in enumerate(files):
@@ -275,6 +277,7 @@ def test_any_damage_to_any_file_of_the_newest_step_is_noticed(two_steps, tmp_pat
         assert str(directory / "damaged-2") in message
         # A list of files that is itself damaged may put the blame on another one.
         assert file.name in message or file.name == "files.json"
+    record_property("tried", len(files))
 
 
 def test_remarks_of_orbax_may_be_lost_without_harm(two_steps, tmp_path):

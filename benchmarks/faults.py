@@ -1,0 +1,268 @@
+"""Brings about every fault that a run on one host must survive, and counts what came of it.
+
+    python -m benchmarks.faults [--only=WORD] [--write=results/faults.md]
+
+The faults are tests (tests/); this runs those that are listed below and writes their results as a
+table. A test counts as many tries as it says (the property "tried"), else one for every set of its
+parameters; a try that a failing test said nothing about counts as failed. About ten minutes on two
+CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import platform
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as xml
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import branchnets
+from branchnets.engine import environment
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A fault and the tests that bring it about.
+
+    Attributes:
+      name: what goes wrong.
+      expected: what must come of it.
+      tests: of pytest, as path::name under tests/, without parameters.
+    """
+
+    name: str
+    expected: str
+    tests: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """What came of a fault.
+
+    Attributes:
+      tried: how often it was brought about.
+      held: how often what must come of it came.
+      skipped: tests that could not run here.
+      notes: what the tests say about it.
+    """
+
+    tried: int
+    held: int
+    skipped: int
+    notes: tuple[str, ...]
+
+
+_CHECKPOINT, _STREAM = "engine/test_checkpoint.py", "data/test_stream.py"
+_KILL, _DISK = "engine/test_faults_kill.py", "engine/test_faults_disk.py"
+
+FAULTS = (
+    Fault(
+        "SIGKILL at a random moment, asynchronous saves included",
+        "restarts from the newest whole checkpoint, loses at most one save interval (and, killed "
+        "while a save is being written, the steps since it began), ends bit-identical",
+        (f"{_KILL}::test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened",),
+    ),
+    Fault(
+        "a file of the newest checkpoint missing, emptied, truncated, lengthened or altered",
+        "set aside as `damaged-STEP`, said so, the step before is used",
+        (f"{_CHECKPOINT}::test_any_damage_to_any_file_of_the_newest_step_is_noticed",),
+    ),
+    Fault(
+        "the newest checkpoint's directory emptied",
+        "set aside as `damaged-STEP`, said so, the step before is used",
+        (f"{_CHECKPOINT}::test_an_emptied_step_is_set_aside",),
+    ),
+    Fault(
+        "the newest checkpoint truncated, through the trainer",
+        "set aside, said so; the run ends bit-identical",
+        ("engine/test_train.py::test_a_damaged_newest_checkpoint_is_survived",),
+    ),
+    Fault(
+        "no checkpoint whole",
+        "an error that names them; nothing starts over by itself",
+        (f"{_CHECKPOINT}::test_when_no_step_is_whole_nothing_starts_over_silently",),
+    ),
+    Fault(
+        "another config in the run directory, or a checkpoint of another network or optimiser",
+        "an error with the differences; no file is changed or moved",
+        (
+            f"{_CHECKPOINT}::test_another_state_is_named_and_touches_nothing",
+            "engine/test_train.py::"
+            "test_another_config_in_the_same_directory_is_refused_and_nothing_changes",
+        ),
+    ),
+    Fault(
+        "the disk full while saving",
+        "one clear error, the checkpoint before stays whole; with space, ends bit-identical",
+        (
+            f"{_DISK}::test_a_full_disk_ends_the_run_and_with_space_it_goes_on",
+            f"{_DISK}::test_a_save_that_fails_in_the_middle_leaves_the_one_before",
+        ),
+    ),
+    Fault(
+        "a worker process killed",
+        "another takes its place, the batches are the same; too many stop the run with an error",
+        (
+            f"{_STREAM}::test_worker_processes_change_nothing_even_when_they_die",
+            f"{_STREAM}::test_processes_that_die_too_often_stop_the_run",
+        ),
+    ),
+    Fault(
+        "an unreadable image, and a record with a label outside the classes",
+        "stop: an error with its name; skip: named once, counted, the next one in its place",
+        (
+            f"{_STREAM}::test_an_example_that_cannot_be_used_stops_training_at_its_step",
+            f"{_STREAM}::test_the_next_example_of_the_order_stands_for_one_that_is_skipped",
+            f"{_STREAM}::test_evaluation_masks_what_is_skipped",
+            "engine/test_train_streamed.py::test_images_that_are_passed_over_are_counted",
+        ),
+    ),
+    Fault(
+        "NaN in one batch",
+        "the update is discarded, the run stops at the next look with step and term, nothing of it "
+        "is saved",
+        (
+            "engine/test_faults_nan.py::"
+            "test_one_bad_batch_stops_the_run_before_anything_of_it_is_saved",
+        ),
+    ),
+    Fault(
+        "a read-only run directory",
+        "training is refused with one line, evaluation works, no file is changed",
+        (
+            f"{_DISK}::test_a_read_only_directory_is_refused_and_can_be_evaluated",
+            "engine/test_rundir.py::test_a_directory_that_cannot_be_written",
+        ),
+    ),
+    Fault(
+        "a second process on the run directory",
+        "the second is refused and changes nothing, the first goes on",
+        (f"{_KILL}::test_a_second_process_is_refused_and_the_first_goes_on",),
+    ),
+    Fault(
+        "too little memory for data set, state or step",
+        "refused before it is taken, with the sizes and the setting to change",
+        (
+            "engine/test_budget.py::"
+            "test_a_run_that_cannot_fit_leaves_the_directory_to_another_config",
+            "engine/test_budget.py::test_the_command_line_refuses_with_one_line",
+        ),
+    ),
+)
+
+
+def run(tests: Iterable[str], report: Path) -> None:
+    """Runs tests and has pytest write its report; what they print goes to stderr."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-m", "", f"--junitxml={report}"]
+    command += ["-o", "junit_family=xunit1", *(f"tests/{test}" for test in tests)]
+    subprocess.run(command, cwd=ROOT, stdout=sys.stderr, check=False)
+
+
+def results(report: Path) -> dict[str, list[xml.Element]]:
+    """path::name under tests/, without parameters -> the cases of pytest's report."""
+    found: dict[str, list[xml.Element]] = {}
+    for case in xml.parse(report).iter("testcase"):
+        module = case.get("classname", "").removeprefix("tests.").replace(".", "/")
+        name = case.get("name", "").partition("[")[0]
+        found.setdefault(f"{module}.py::{name}", []).append(case)
+    return found
+
+
+def count(cases: Sequence[xml.Element]) -> Counted:
+    """Adds up the cases of a fault."""
+    tried = held = skipped = 0
+    notes = []
+    for case in cases:
+        if case.find("skipped") is not None:
+            skipped += 1
+            continue
+        said = {p.get("name"): p.get("value", "") for p in case.iter("property")}
+        tries = int(said.get("tried", 1))
+        tried += tries
+        if case.find("failure") is None and case.find("error") is None:
+            held += tries
+            notes += [said["note"]] if "note" in said else []
+    return Counted(tried, held, skipped, tuple(notes))
+
+
+def table(faults: Iterable[Fault], found: dict[str, list[xml.Element]]) -> list[str]:
+    """The rows of the table, in Markdown."""
+    rows = ["| fault | what must come of it | tried | held | remarks |", "|---|---|---|---|---|"]
+    for fault in faults:
+        got = count([case for test in fault.tests for case in found.get(test, [])])
+        missing = sum(test not in found for test in fault.tests)
+        remarks = list(got.notes)
+        for number, what in ((got.skipped, "could not run here"), (missing, "not there")):
+            remarks += [f"{number} test(s) {what}"] if number else []
+        cells = (fault.name, fault.expected, str(got.tried), str(got.held), "; ".join(remarks))
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def page(rows: Sequence[str], arguments: Sequence[str]) -> str:
+    """The results page."""
+    described = environment.describe(arguments)
+    source = environment.commit(Path(branchnets.__file__))
+    versions = described["versions"]
+    shown = ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy")
+    devices = described["devices"]
+    facts = [
+        f"Command: `{' '.join(['python -m benchmarks.faults', *arguments])}`",
+        f"Machine: {described['cpus']} cores, {devices['kind']}, {described['platform']}",
+        f"Versions: Python {platform.python_version()}, "
+        + ", ".join(f"{name} {versions[name]}" for name in shown if name in versions),
+        f"Commit: {source['commit']}{' and changes' if source.get('dirty') else ''}",
+        f"Date: {datetime.date.today()}",
+    ]
+    text = [
+        "# Faults on one host",
+        "",
+        "Each fault is brought about by tests, named in `benchmarks/faults.py`, which writes this",
+        "page. Runs are compared bit by bit on one CPU device, state and metrics.",
+        "",
+        *(f"- {fact}" for fact in facts),
+        "",
+        *rows,
+    ]
+    return "\n".join(text) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; 1 if a fault was not survived, 2 on bad input."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.faults",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", metavar="WORD", default="", help="faults whose name has this")
+    parser.add_argument("--write", metavar="FILE", type=Path, help="the page; default: print it")
+    options = parser.parse_args(given)
+    faults = [fault for fault in FAULTS if options.only.lower() in fault.name.lower()]
+    if not faults:
+        parser.exit(2, f"error: no fault has {options.only!r} in its name\n")
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        run([test for fault in faults for test in fault.tests], report)
+        if not report.exists():
+            parser.exit(2, "error: pytest wrote no report; see above\n")
+        found = results(report)
+    text = page(table(faults, found), given)
+    if options.write:
+        options.write.write_text(text)
+    else:
+        print(text, end="")
+    counts = [count([c for test in fault.tests for c in found.get(test, [])]) for fault in faults]
+    complete = all(test in found for fault in faults for test in fault.tests)
+    return 0 if complete and all(c.tried == c.held for c in counts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
