@@ -89,7 +89,12 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["branchnets", "branchnets.*"]),
     package_data={
-        "branchnets": ["py.typed", "data/*.npz", "data/*.tsv", "families/*/schemes/*.txt"],
+        "branchnets": [
+            "py.typed",
+            "data/sets/*.npz",
+            "data/sets/*.tsv",
+            "families/*/schemes/*.txt",
+        ],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

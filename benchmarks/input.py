@@ -32,12 +32,12 @@ import numpy as np
 
 from benchmarks import made_images, timing, train_step, variants
 from branchnets import data
-from branchnets.data.augment import Augment
-from branchnets.data.decode import decoder_name
-from branchnets.data.records import FileRecords, Records, StreamedSplit
-from branchnets.data.rows import EvalRows, Part, Reading, TrainRows
-from branchnets.data.tfds import TfdsRecords
-from branchnets.data.workers import Chunks, Rows
+from branchnets.data.device.augment import Augment
+from branchnets.data.stored.records import FileRecords, Records, StreamedSplit
+from branchnets.data.stored.tfds import TfdsRecords
+from branchnets.data.streamed.decode import decoder_name
+from branchnets.data.streamed.rows import EvalRows, Part, Reading, TrainRows
+from branchnets.data.streamed.workers import Chunks, Rows
 from branchnets.engine.logging import format_table
 from branchnets.errors import DataError
 

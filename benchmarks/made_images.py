@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from branchnets.data.example import example_class
-from branchnets.data.tfrecord import masked_crc
+from branchnets.data.stored.example import example_class
+from branchnets.data.stored.tfrecord import masked_crc
 
 #: (height, width): about 500x375, on either side, and some smaller and larger ones.
 SIZES = ((375, 500), (375, 500), (500, 375), (333, 500), (500, 500), (400, 600), (240, 320))

@@ -18,8 +18,8 @@ maskconnect29_w8_c8_miniimagenet:aggregate=mean` gives images/s, of which the ru
 320 x 49,920; use an accelerator.
 
 Differs: which 600 images of a class the paper took is not known, so that its numbers are those of
-another draw; see branchnets/data/mini_imagenet.py.  `:aggregate=mean` is the default, and pixels
-are divided by the standard deviation of their channel, as in maskconnect_cifar100.py.
+another draw; see branchnets/data/sets/mini_imagenet.py.  `:aggregate=mean` is the default, and
+pixels are divided by the standard deviation of their channel, as in maskconnect_cifar100.py.
 """
 
 from branchnets.engine import config as configs

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from branchnets import data
-from branchnets.data import imagenet
+from branchnets.data.sets import imagenet
 from branchnets.engine import config as configs
 from branchnets.engine.logging import read_metrics
 from branchnets.engine.train import train

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from branchnets import confusion, data
-from branchnets.data.resident import EvalInput
+from branchnets.data.device.resident import EvalInput
 from branchnets.engine import mesh as meshes
 from branchnets.engine.evaluate import Evaluator
 from branchnets.families import base

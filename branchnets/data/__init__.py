@@ -1,12 +1,12 @@
 """Datasets: splits on the host, batches on the device. Knows no model family."""
 
-from branchnets.data.augment import Augment
 from branchnets.data.base import Dataset, DataSpec, Mean, Split, as_mean
+from branchnets.data.device.augment import Augment
+from branchnets.data.device.resident import EvalInput, ResidentInput
 from branchnets.data.inputs import EvalBatches, TrainInput, eval_input, train_input
-from branchnets.data.records import StreamedSplit
 from branchnets.data.registry import DATASETS, content_shape, load, spec, streams
-from branchnets.data.resident import EvalInput, ResidentInput
 from branchnets.data.sizes import at_size, resized_mean
+from branchnets.data.stored.records import StreamedSplit
 
 __all__ = [
     "DATASETS",

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from branchnets.data.records import StreamedSplit
+from branchnets.data.stored.records import StreamedSplit
 from branchnets.errors import DataError
 
 AnySplit = TypeVar("AnySplit", bound="Split | StreamedSplit")

@@ -9,15 +9,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from branchnets.data.augment import Augment
 from branchnets.data.base import Dataset, Split, field
-from branchnets.data.decode import decoder_name
-from branchnets.data.finish import Finish
-from branchnets.data.records import StreamedSplit
-from branchnets.data.resident import EvalInput, ResidentInput
-from branchnets.data.rows import EvalRows, Part, Reading, TrainRows
-from branchnets.data.stream import StreamedEval, StreamedInput
-from branchnets.data.workers import num_workers
+from branchnets.data.device.augment import Augment
+from branchnets.data.device.finish import Finish
+from branchnets.data.device.resident import EvalInput, ResidentInput
+from branchnets.data.stored.records import StreamedSplit
+from branchnets.data.streamed.decode import decoder_name
+from branchnets.data.streamed.rows import EvalRows, Part, Reading, TrainRows
+from branchnets.data.streamed.stream import StreamedEval, StreamedInput
+from branchnets.data.streamed.workers import num_workers
 from branchnets.errors import DataError
 
 
@@ -42,7 +42,7 @@ class TrainInput(Protocol):
     def batch(
         self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
     ) -> dict[str, jax.Array]:
-        """The batch of `step`, to be traced; see :class:`branchnets.data.finish.Finish`."""
+        """The batch of `step`, to be traced; see :class:`branchnets.data.device.finish.Finish`."""
         ...
 
     def close(self) -> None:

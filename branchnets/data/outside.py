@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from branchnets.data.base import Split
-from branchnets.data.held import hold
 from branchnets.data.images import fit, list_images, native_shape, open_image, refit
-from branchnets.data.records import StreamedSplit
 from branchnets.data.registry import DATASETS, TFDS, load, streams
+from branchnets.data.stored.held import hold
+from branchnets.data.stored.records import StreamedSplit
 from branchnets.errors import DataError, unknown
 
 

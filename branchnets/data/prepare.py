@@ -22,7 +22,7 @@ from branchnets.data.base import (
     field,
     hold_out,
 )
-from branchnets.data.records import StreamedSplit
+from branchnets.data.stored.records import StreamedSplit
 from branchnets.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""The datasets by name. To add one: a module beside this file, and a line in DATASETS."""
+"""The datasets by name. To add one: a module in `sets/`, and a line in DATASETS."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from branchnets.data import birds, cifar, digits, fake, folder, imagenet, mini_imagenet, tfds_any
 from branchnets.data.base import Dataset, DataSpec, field
 from branchnets.data.prepare import prepare, reshaped
+from branchnets.data.sets import (
+    birds,
+    cifar,
+    digits,
+    fake,
+    folder,
+    imagenet,
+    mini_imagenet,
+    tfds_any,
+)
 from branchnets.errors import DataError, unknown
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from branchnets.data.augment import normalize
+from branchnets.data.device.augment import normalize
 from branchnets.deploy.preprocess import Preprocessing
 from branchnets.errors import DeployError
 

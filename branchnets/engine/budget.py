@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from branchnets.data import Dataset, Split
-from branchnets.data.stream import AHEAD
+from branchnets.data.streamed.stream import AHEAD
 from branchnets.engine.logging import format_table
 from branchnets.engine.memory import Memory
 from branchnets.engine.progress import duration

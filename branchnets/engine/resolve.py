@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from branchnets.data.augment import ORDERS
+from branchnets.data.device.augment import ORDERS
 from branchnets.engine.fields import base
 from branchnets.engine.loading import flatten
 from branchnets.errors import ConfigError, nearest

@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks import input as benchmark
 from benchmarks import made_images
-from branchnets.data.records import FileRecords
-from branchnets.data.tfds import TfdsRecords
+from branchnets.data.stored.records import FileRecords
+from branchnets.data.stored.tfds import TfdsRecords
 
 
 def test_folder_and_records_hold_the_same_files(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 from PIL import Image
 
-from branchnets.data.records import FileRecords, StreamedSplit
+from branchnets.data.stored.records import FileRecords, StreamedSplit
 
 
 def scene(seed, height=60, width=80, channels=3):

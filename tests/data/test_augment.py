@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from branchnets.data.augment import Augment, augment, normalize, pad_crop, random_flip
-from branchnets.data.randaugment import rand_augment
+from branchnets.data.device.augment import Augment, augment, normalize, pad_crop, random_flip
+from branchnets.data.device.randaugment import rand_augment
 
 MEAN = (0.5, 0.4, 0.3)
 

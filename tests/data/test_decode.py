@@ -8,9 +8,9 @@ import pytest
 from jpeg_tree import encoded, scene
 from PIL import Image
 
-from branchnets.data import decode
-from branchnets.data.decode import Box, centre_crop, random_crop, reduction
 from branchnets.data.images import fit
+from branchnets.data.streamed import decode
+from branchnets.data.streamed.decode import Box, centre_crop, random_crop, reduction
 from branchnets.errors import DataError
 
 pytest.importorskip("cv2")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from branchnets.data import digits
+from branchnets.data.sets import digits
 
 
 def sha(array):

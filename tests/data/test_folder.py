@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from branchnets import data
-from branchnets.data import folder, held, statistics
+from branchnets.data import statistics
+from branchnets.data.sets import folder
+from branchnets.data.stored import held
 from branchnets.errors import DataError
 
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from branchnets import data
-from branchnets.data import imagenet, listing
+from branchnets.data.sets import imagenet
+from branchnets.data.stored import listing
 from branchnets.errors import DataError
 
 
@@ -136,7 +137,7 @@ def test_layouts_of_imagenet_that_are_not_known_are_told(small_imagenet, tmp_pat
 
 
 def test_birds_from_the_archive_as_published(tmp_path):
-    from branchnets.data import birds
+    from branchnets.data.sets import birds
 
     keys = birds.published().keys
     chosen = (keys[0], keys[199], keys[4])

@@ -8,9 +8,9 @@ import tfds_fixture as fixture
 from PIL import Image
 
 from branchnets import data
-from branchnets.data import mini_imagenet
-from branchnets.data.held import hold
 from branchnets.data.images import read_image
+from branchnets.data.sets import mini_imagenet
+from branchnets.data.stored.held import hold
 from branchnets.errors import DataError
 
 WNIDS = ("n01", "n03", "n02")

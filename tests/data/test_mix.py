@@ -12,10 +12,10 @@ import pytest
 import scipy.stats
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from branchnets.data import mix
-from branchnets.data.augment import Augment
 from branchnets.data.base import Dataset, Split
-from branchnets.data.finish import Finish
+from branchnets.data.device import mix
+from branchnets.data.device.augment import Augment
+from branchnets.data.device.finish import Finish
 from branchnets.errors import DataError
 
 KEY = jax.random.key(0)

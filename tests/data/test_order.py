@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from branchnets.data import order
+from branchnets.data.streamed import order
 from branchnets.errors import DataError
 
 

@@ -8,8 +8,8 @@ import tfds_fixture as fixture
 from PIL import Image
 
 from branchnets import data
-from branchnets.data import digits
 from branchnets.data.outside import load_outside
+from branchnets.data.sets import digits
 from branchnets.errors import DataError, UserError
 
 

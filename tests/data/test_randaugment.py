@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from branchnets.data import digits
 from branchnets.data.base import Split
+from branchnets.data.device.randaugment import OPERATIONS, apply_op, rand_augment
 from branchnets.data.prepare import resize
-from branchnets.data.randaugment import OPERATIONS, apply_op, rand_augment
+from branchnets.data.sets import digits
 
 MEAN = (0.4914, 0.4822, 0.4465)
 WARPS = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
@@ -131,7 +131,7 @@ def test_warps_are_within_one_level_of_pillow(op, sign, source):
 
 def test_autocontrast_equals_pillow_for_every_pair_of_extremes():
     """All 32,640 (low, high) at once: as channels they share one call, in Pillow one table each."""
-    from branchnets.data.randaugment import _autocontrast
+    from branchnets.data.device.randaugment import _autocontrast
 
     low, high = np.triu_indices(256, 1)
     ours = np.asarray(jax.jit(_autocontrast)(jnp.asarray(low), jnp.asarray(high)))

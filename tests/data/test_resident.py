@@ -207,7 +207,7 @@ def test_batch_must_divide_over_the_mesh():
     class FourDevices:  # the check reads nothing but the axis size
         shape = {"data": 4}
 
-    from branchnets.data.resident import check_batch_size
+    from branchnets.data.device.resident import check_batch_size
 
     check_batch_size(8, FourDevices())
     with pytest.raises(ValueError, match="batch_size=10 .* 4 devices; 8 or 12 would"):

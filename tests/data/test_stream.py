@@ -15,9 +15,9 @@ from jpeg_tree import left_in_memory, shared_memory, split_of, write_tree
 
 from branchnets import data
 from branchnets.data import inputs
-from branchnets.data.rows import GIVE_UP
-from branchnets.data.stream import host_batches
-from branchnets.data.workers import Chunks
+from branchnets.data.streamed.rows import GIVE_UP
+from branchnets.data.streamed.stream import host_batches
+from branchnets.data.streamed.workers import Chunks
 from branchnets.engine import config as configs
 from branchnets.errors import DataError
 

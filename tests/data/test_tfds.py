@@ -12,7 +12,8 @@ import pytest
 import tfds_fixture as fixture
 
 from branchnets import data
-from branchnets.data import cache, cifar, tfds, tfrecord
+from branchnets.data.sets import cifar
+from branchnets.data.stored import cache, tfds, tfrecord
 
 REAL = os.environ.get("TFDS_DATA_DIR")
 needs_real = pytest.mark.skipif(

@@ -13,7 +13,7 @@ import tfds_fixture as fixture
 from PIL import Image
 
 from branchnets import data
-from branchnets.data import example, remote, tfds, tfrecord
+from branchnets.data.stored import example, remote, tfds, tfrecord
 from branchnets.errors import DataError
 
 CLASSES = ("ape", "bee", "cow")
@@ -199,7 +199,7 @@ def test_a_record_without_its_image_is_named(tmp_path):
 
 @pytest.mark.parametrize("form", ["tfrecord", "array_record", "folders"])
 def test_a_published_set_is_the_same_in_every_form(tmp_path, monkeypatch, form):
-    from branchnets.data.published import Published
+    from branchnets.data.sets.published import Published
 
     if form == "array_record":
         pytest.importorskip("array_record")

@@ -11,7 +11,7 @@ import pytest
 from deploy_network import CLASSES, IMAGES, PARENT, PREPROCESSING, SHAPE
 
 import branchnets
-from branchnets.data.augment import normalize
+from branchnets.data.device.augment import normalize
 from branchnets.deploy import folder
 from branchnets.deploy.classifier import load_classifier
 from branchnets.deploy.describe import build_module, describe_module

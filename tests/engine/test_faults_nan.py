@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from branchnets.data.resident import ResidentInput
+from branchnets.data.device.resident import ResidentInput
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.setup import prepare

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from branchnets import data, families, registry
-from branchnets.data.augment import Augment
-from branchnets.data.resident import ResidentInput
+from branchnets.data.device.augment import Augment
+from branchnets.data.device.resident import ResidentInput
 from branchnets.engine import config as configs
 from branchnets.engine import mesh as meshes
 from branchnets.engine.reestimate import phase_at, reestimate

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from branchnets import data, families
-from branchnets.data.resident import EvalInput
+from branchnets.data.device.resident import EvalInput
 from branchnets.engine import config as configs
 from branchnets.engine import mesh as meshes
 from branchnets.families.study import Subject

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from branchnets.data.images import EXTENSIONS, list_names
-from branchnets.data.records import FileRecords
-from branchnets.data.remote import fingerprint
+from branchnets.data.stored.records import FileRecords
+from branchnets.data.stored.remote import fingerprint
 from branchnets.errors import DataError
 
 _VALIDATION = ("val", "validation")

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from branchnets.data.base import Dataset, DataSpec, Split, field
-from branchnets.data.held import hold
-from branchnets.data.listing import index
-from branchnets.data.locate import TREE, locate
 from branchnets.data.prepare import reshaped
-from branchnets.data.records import Records, StreamedSplit
-from branchnets.data.remote import AnyPath
+from branchnets.data.sets.locate import TREE, locate
 from branchnets.data.statistics import IMAGENET_MEAN, IMAGENET_STD
-from branchnets.data.tfds import DatasetInfo, labelled_splits
+from branchnets.data.stored.held import hold
+from branchnets.data.stored.listing import index
+from branchnets.data.stored.records import Records, StreamedSplit
+from branchnets.data.stored.remote import AnyPath
+from branchnets.data.stored.tfds import DatasetInfo, labelled_splits
 from branchnets.errors import DataError
 
 
@@ -99,5 +99,5 @@ class Published:
 
 def table(file: str) -> list[list[str]]:
     """The rows of a table in the package, comments and the line of titles left out."""
-    text = (resources.files("branchnets.data") / file).read_text(encoding="utf-8")
+    text = (resources.files("branchnets.data.sets") / file).read_text(encoding="utf-8")
     return [line.split("\t") for line in text.splitlines() if not line.startswith("#")][1:]

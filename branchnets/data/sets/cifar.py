@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from branchnets.data.base import Dataset, DataSpec, field
-from branchnets.data.locate import locate
-from branchnets.data.published import Published
-from branchnets.data.tfds import DatasetInfo, read_split
+from branchnets.data.sets.locate import locate
+from branchnets.data.sets.published import Published
+from branchnets.data.stored.tfds import DatasetInfo, read_split
 from branchnets.errors import DataError
 
 _SHAPE = (32, 32, 3)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from branchnets.data.base import field
-from branchnets.data.randaugment import rand_augment
+from branchnets.data.device.randaugment import rand_augment
 from branchnets.errors import DataError
 
 ORDERS = ("crop_first", "randaugment_first")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from branchnets.data.remote import AnyPath, RemotePath, as_path
+from branchnets.data.stored.remote import AnyPath, RemotePath, as_path
 from branchnets.errors import DataError
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"

@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 from branchnets.data.base import field
-from branchnets.data.rows import Chunk
+from branchnets.data.streamed.rows import Chunk
 from branchnets.errors import DataError
 
 #: How often the dead processes of one input are replaced.

@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from branchnets.data.base import Split
-from branchnets.data.cache import cached
 from branchnets.data.images import fit, open_image
-from branchnets.data.records import StreamedSplit
+from branchnets.data.stored.cache import cached
+from branchnets.data.stored.records import StreamedSplit
 from branchnets.errors import DataError
 
 #: Bytes of decoded pixels that are still held in memory.

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from branchnets.data.base import field
-from branchnets.data.remote import AnyPath
-from branchnets.data.tfds_info import DatasetNotFound, find_dataset, resolve_data_dir
+from branchnets.data.stored.remote import AnyPath
+from branchnets.data.stored.tfds_info import DatasetNotFound, find_dataset, resolve_data_dir
 
 #: What a tree of images has at its top.
 TREE = ("train", "train.csv")

@@ -28,7 +28,7 @@ STD = (0.3761,)
 
 def raw() -> tuple[np.ndarray, np.ndarray]:
     """The stored arrays: images uint8 [1797, 8, 8] in 0..16 and labels uint8 [1797]."""
-    with (resources.files("branchnets.data") / "digits.npz").open("rb") as file:
+    with (resources.files("branchnets.data.sets") / "digits.npz").open("rb") as file:
         arrays = np.load(file)
         return arrays["images"], arrays["labels"]
 

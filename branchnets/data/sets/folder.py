@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from branchnets.data.base import Dataset, DataSpec, Split, field
-from branchnets.data.cache import cached
-from branchnets.data.held import check_fits
 from branchnets.data.images import fit, native_shape, open_image
-from branchnets.data.listing import classes_of, first_image, index, split_places
-from branchnets.data.records import FileRecords, StreamedSplit
-from branchnets.data.remote import is_url
 from branchnets.data.statistics import channel_statistics, usual
+from branchnets.data.stored.cache import cached
+from branchnets.data.stored.held import check_fits
+from branchnets.data.stored.listing import classes_of, first_image, index, split_places
+from branchnets.data.stored.records import FileRecords, StreamedSplit
+from branchnets.data.stored.remote import is_url
 from branchnets.errors import DataError
 
 

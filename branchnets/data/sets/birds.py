@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from branchnets.data.base import Dataset, DataSpec
-from branchnets.data.published import Published, table
-from branchnets.data.records import FileRecords, Records
+from branchnets.data.sets.published import Published, table
+from branchnets.data.stored.records import FileRecords, Records
 from branchnets.errors import DataError
 
 SIZE = 224
@@ -45,7 +45,7 @@ def spec(cfg: Any = None) -> DataSpec:
 
 
 def read(cfg: Any = None) -> Dataset:
-    """The splits "train" and "test"; see :meth:`branchnets.data.published.Published.read`."""
+    """The splits "train" and "test"; see :meth:`branchnets.data.sets.published.Published.read`."""
     return published().read(cfg)
 
 

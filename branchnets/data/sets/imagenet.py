@@ -13,7 +13,7 @@ import functools
 from typing import Any
 
 from branchnets.data.base import Dataset, DataSpec
-from branchnets.data.published import Published, table
+from branchnets.data.sets.published import Published, table
 
 SIZE = 224
 
@@ -42,5 +42,5 @@ def spec(cfg: Any = None) -> DataSpec:
 
 
 def read(cfg: Any = None) -> Dataset:
-    """The splits "train" and "test"; see :meth:`branchnets.data.published.Published.read`."""
+    """The splits "train" and "test"; see :meth:`branchnets.data.sets.published.Published.read`."""
     return published().read(cfg)

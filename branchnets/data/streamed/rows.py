@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from branchnets.data import decode, order
-from branchnets.data.records import StreamedSplit
+from branchnets.data.stored.records import StreamedSplit
+from branchnets.data.streamed import decode, order
 from branchnets.errors import DataError
 
 #: Rows that one worker decodes at a time, at most.
@@ -122,7 +122,7 @@ class TrainRows:
       reading: how.
       part: which rows.
       seed: of order and crops.
-      crop: (area, ratio) of :func:`branchnets.data.decode.random_crop`; None: the middle.
+      crop: (area, ratio) of :func:`branchnets.data.streamed.decode.random_crop`; None: the middle.
     """
 
     reading: Reading
@@ -182,7 +182,7 @@ class EvalRows:
     Attributes:
       reading: how.
       part: which rows.
-      crop_fraction: of :func:`branchnets.data.decode.centre_crop`.
+      crop_fraction: of :func:`branchnets.data.streamed.decode.centre_crop`.
     """
 
     reading: Reading

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from branchnets.data.remote import AnyPath, fingerprint
+from branchnets.data.stored.remote import AnyPath, fingerprint
 
 
 def cache_dir() -> Path:

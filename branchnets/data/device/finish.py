@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from branchnets.data.augment import Augment, augment, crop_flip, normalize
 from branchnets.data.base import Dataset
-from branchnets.data.mix import mix
-from branchnets.data.placement import spread
+from branchnets.data.device.augment import Augment, augment, crop_flip, normalize
+from branchnets.data.device.mix import mix
+from branchnets.data.device.placement import spread
 
 
 class Finish:
@@ -49,7 +49,7 @@ class Finish:
         Returns:
           "image" float32 [B, H, W, C] normalised, of the dataset's `image_shape`, "label" int32
           [B], and with mixup or cutmix "other_label" int32 [B] and "share" float32 [B] (see
-          :func:`branchnets.data.mix.mix`); the batch axis lies over the mesh's "data" axis.
+          :func:`branchnets.data.device.mix.mix`); the batch axis lies over the mesh's "data" axis.
 
         Raises:
           DataError: B is odd, and examples are to be mixed.

@@ -12,14 +12,14 @@ import struct
 import google_crc32c
 import numpy as np
 
-from branchnets.data.cache import cached
-from branchnets.data.example import (
+from branchnets.data.stored.cache import cached
+from branchnets.data.stored.example import (
     DamagedRecordError,
     example_class,
     first_value,
     parse_example,
 )
-from branchnets.data.remote import AnyPath, ReadAhead, read_range
+from branchnets.data.stored.remote import AnyPath, ReadAhead, read_range
 
 __all__ = [
     "DamagedRecordError",
@@ -50,7 +50,7 @@ def build_index(path: AnyPath) -> np.ndarray:
     """Find every record of a TFRecord file: int64 [n, 2], the offset and length of its bytes.
 
     There is one read of half a kilobyte for a long record, and one of 256 kB for some dozens of
-    short ones: what that comes to over the network is in :mod:`branchnets.data.tfds`.
+    short ones: what that comes to over the network is in :mod:`branchnets.data.stored.tfds`.
 
     Raises:
       DamagedRecordError: a length fails its checksum, or the file ends inside a record.

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from branchnets.data.augment import normalize
 from branchnets.data.base import Dataset, Split, centre
-from branchnets.data.finish import Finish
-from branchnets.data.placement import EVERYWHERE, SPREAD, check_batch_size, put, spread
+from branchnets.data.device.augment import normalize
+from branchnets.data.device.finish import Finish
+from branchnets.data.device.placement import EVERYWHERE, SPREAD, check_batch_size, put, spread
 from branchnets.errors import DataError
 
 _ORDER_PURPOSE = 0x6F7264  # sets these keys apart from other uses of the seed
@@ -118,7 +118,7 @@ class ResidentInput:
           key: random key of this step's augmentation.
 
         Returns:
-          What :class:`branchnets.data.finish.Finish` makes of them.
+          What :class:`branchnets.data.device.finish.Finish` makes of them.
         """
         start = (step % self.steps_per_epoch) * self.batch_size
         indices = jax.lax.dynamic_slice(arrays["order"], (start,), (self.batch_size,))

@@ -23,20 +23,20 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from branchnets.data.array_records import ArrayRecordFile
 from branchnets.data.base import Split
-from branchnets.data.cache import cached
-from branchnets.data.example import DamagedRecordError, parse_example
-from branchnets.data.records import Encoded
-from branchnets.data.remote import AnyPath, RemotePath
-from branchnets.data.tfds_info import (
+from branchnets.data.stored.array_records import ArrayRecordFile
+from branchnets.data.stored.cache import cached
+from branchnets.data.stored.example import DamagedRecordError, parse_example
+from branchnets.data.stored.records import Encoded
+from branchnets.data.stored.remote import AnyPath, RemotePath
+from branchnets.data.stored.tfds_info import (
     DatasetInfo,
     DatasetNotFound,
     find_dataset,
     interleave_order,
     resolve_data_dir,
 )
-from branchnets.data.tfrecord import TFRecordFile
+from branchnets.data.stored.tfrecord import TFRecordFile
 from branchnets.errors import DataError
 
 __all__ = [

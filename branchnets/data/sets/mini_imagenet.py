@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 
 from branchnets.data.base import Dataset, DataSpec, field
-from branchnets.data.held import hold
 from branchnets.data.images import list_names
-from branchnets.data.locate import TREE, locate
 from branchnets.data.prepare import reshaped
-from branchnets.data.published import table
-from branchnets.data.records import ChosenRecords, FileRecords, Records, StreamedSplit
-from branchnets.data.remote import AnyPath
+from branchnets.data.sets.locate import TREE, locate
+from branchnets.data.sets.published import table
 from branchnets.data.statistics import channel_statistics, usual
-from branchnets.data.tfds import DatasetInfo, TfdsRecords
+from branchnets.data.stored.held import hold
+from branchnets.data.stored.records import ChosenRecords, FileRecords, Records, StreamedSplit
+from branchnets.data.stored.remote import AnyPath
+from branchnets.data.stored.tfds import DatasetInfo, TfdsRecords
 from branchnets.errors import DataError
 
 PER_CLASS, TRAIN_PER_CLASS, SIZE = 600, 500, 84

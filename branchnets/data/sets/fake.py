@@ -17,7 +17,7 @@ from PIL import Image
 
 from branchnets.data.base import Dataset, DataSpec, Split, field
 from branchnets.data.images import MODES
-from branchnets.data.records import Encoded, StreamedSplit
+from branchnets.data.stored.records import Encoded, StreamedSplit
 from branchnets.errors import DataError
 
 _GRID = 4  # a class is a coarse random pattern of 4x4 blocks

@@ -19,12 +19,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from branchnets.data.augment import normalize
 from branchnets.data.base import Dataset, check_labels
-from branchnets.data.finish import Finish
-from branchnets.data.placement import EVERYWHERE, SPREAD, check_batch_size, put, put_local
-from branchnets.data.rows import Chunk, EvalRows, TrainRows
-from branchnets.data.workers import Chunks, memory
+from branchnets.data.device.augment import normalize
+from branchnets.data.device.finish import Finish
+from branchnets.data.device.placement import EVERYWHERE, SPREAD, check_batch_size, put, put_local
+from branchnets.data.streamed.rows import Chunk, EvalRows, TrainRows
+from branchnets.data.streamed.workers import Chunks, memory
 from branchnets.errors import DataError
 
 #: Batches that lie on the devices before they are needed.
@@ -209,7 +209,9 @@ class StreamedInput:
     def batch(
         self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
     ) -> dict[str, jax.Array]:
-        """Augment and normalise; pure, to be traced. See :class:`branchnets.data.finish.Finish`.
+        """Augment and normalise; pure, to be traced.
+
+        See :class:`branchnets.data.device.finish.Finish`.
 
         Args:
           arrays: from `arrays(step)`.
@@ -230,9 +232,9 @@ class StreamedInput:
 class StreamedEval:
     """A streamed split in fixed-size batches, in order, each example exactly once.
 
-    Iterating yields what :class:`branchnets.data.resident.EvalInput` does; "mask" is 0 for padding
-    and for an example that cannot be used (`data.on_error="skip"`), which is a zero image of label
-    0. It can be iterated again and again; every time starts its own workers.
+    Iterating yields what :class:`branchnets.data.device.resident.EvalInput` does; "mask" is 0 for
+    padding and for an example that cannot be used (`data.on_error="skip"`), which is a zero image
+    of label 0. It can be iterated again and again; every time starts its own workers.
 
     Args:
       rows: what this process decodes.

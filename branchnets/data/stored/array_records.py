@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from branchnets.data.cache import cached
-from branchnets.data.example import first_value
-from branchnets.data.remote import AnyPath, fingerprint
+from branchnets.data.stored.cache import cached
+from branchnets.data.stored.example import first_value
+from branchnets.data.stored.remote import AnyPath, fingerprint
 from branchnets.errors import DataError
 
 

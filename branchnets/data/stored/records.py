@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from branchnets.data.remote import AnyPath
+from branchnets.data.stored.remote import AnyPath
 from branchnets.errors import DataError
 
 

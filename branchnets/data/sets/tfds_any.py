@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from branchnets.data.base import Dataset, DataSpec, Split, field
-from branchnets.data.held import hold
 from branchnets.data.prepare import reshaped
-from branchnets.data.records import StreamedSplit
 from branchnets.data.statistics import usual
-from branchnets.data.tfds import DatasetInfo, find_dataset, labelled_splits
+from branchnets.data.stored.held import hold
+from branchnets.data.stored.records import StreamedSplit
+from branchnets.data.stored.tfds import DatasetInfo, find_dataset, labelled_splits
 from branchnets.errors import DataError
 
 
