@@ -69,7 +69,7 @@ def base(family: str = "plain") -> ConfigDict:
         end), `split` (optional; empty = validation if there is one, else test), `image_size`
         (optional: side of the images that are evaluated; empty = that of training) and
         `crop_fraction` (of streamed images: the shorter side is resized to image size /
-        crop_fraction before the middle is cropped).
+        crop_fraction before the middle is cropped; 1 = the largest middle part).
       - `checkpoint`: `every_epochs`, `every_steps` (optional; replaces every_epochs),
         `keep_latest`, `keep_best`, `best_metric`.
       - `log.every_steps`.
@@ -143,7 +143,7 @@ def base(family: str = "plain") -> ConfigDict:
                 every_epochs=1,
                 split=placeholder(str),
                 image_size=placeholder(int),
-                crop_fraction=0.875,
+                crop_fraction=1.0,
             ),
             checkpoint=dict(
                 every_epochs=1,

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import Mesh
-from jpeg_tree import left_in_memory, shared_memory, split_of, write_tree
+from jpeg_tree import encoded, left_in_memory, scene, shared_memory, split_of, write_tree
 
 from branchnets import data
 from branchnets.data import inputs
@@ -167,9 +167,26 @@ def test_evaluation_gives_each_example_once_in_order(dataset, tree):
 
 def test_evaluation_takes_size_and_crop_fraction_from_the_config(dataset):
     _, usual = evaluate(dataset)
-    _, other = evaluate(dataset, **{"eval.crop_fraction": 1.0, "eval.image_size": 24})
+    _, larger = evaluate(dataset, **{"eval.image_size": 24})
+    _, middle = evaluate(dataset, **{"eval.crop_fraction": 0.875})
     assert usual[0]["image"].shape[1:] == (16, 16, 3)
-    assert other[0]["image"].shape[1:] == (24, 24, 3)
+    assert larger[0]["image"].shape[1:] == (24, 24, 3)
+    assert not np.allclose(usual[0]["image"], middle[0]["image"], atol=0.1)
+
+
+def test_streamed_images_of_the_final_size_are_evaluated_as_those_in_memory(dataset, tmp_path):
+    images = np.stack([scene(seed, 16, 16) for seed in range(10)])
+    labels = np.arange(10) % 3
+    for i, image in enumerate(images):
+        (tmp_path / f"{i}.png").write_bytes(encoded(image, "PNG"))
+    split = split_of(tmp_path, [f"{i}.png" for i in range(10)], labels)
+    streamed, held = (
+        evaluate(dataclasses.replace(dataset, splits={"test": found}))[1]
+        for found in (split, data.Split(images, labels))
+    )
+    for one, other in zip(streamed, held, strict=True):
+        for name in ("image", "label", "mask"):
+            np.testing.assert_array_equal(one[name], other[name])
 
 
 @pytest.fixture
