@@ -32,7 +32,8 @@ class TrainInput(Protocol):
     steps_per_epoch: int
     #: What decodes images as they are needed; None: nothing does.
     decoder: str | None
-    #: Examples that could not be used, up to the last step given out; others stood for them.
+    #: Examples of this process that could not be used, up to the last step given out; others stood
+    #: for them.
     unreadable: int
 
     def arrays(self, step: int) -> dict[str, jax.Array]:
@@ -55,7 +56,7 @@ class EvalBatches(Protocol):
 
     batch_size: int
     num_examples: int
-    #: Examples that could not be used and were left out the last time.
+    #: Examples of this process that could not be used and were left out the last time.
     unreadable: int
 
     @property

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -190,12 +191,20 @@ class Loop:
         return None
 
     def _arrays(self) -> Any:
-        """What the next step needs; where the input fails, what was trained is saved first."""
-        try:
+        """What the next step needs."""
+        with self._saving_first():
             return self.setup.inputs.arrays(self.done)
+
+    @contextlib.contextmanager
+    def _saving_first(self) -> Iterator[None]:
+        """Where the input fails, what was trained is saved before the run ends."""
+        try:
+            yield
         except DataError:
-            self._look()
-            self._save(None)
+            # Saving waits for all processes, and the others do not know that this one has failed.
+            if jax.process_count() == 1:
+                self._look()
+                self._save(None)
             raise
 
     def _wait(self, marker: jax.Array) -> None:
@@ -213,7 +222,8 @@ class Loop:
             self._look()
         if last:
             self._reestimate()
-        metrics = self._evaluate() if evaluate_now else None
+        with self._saving_first():
+            metrics = self._evaluate() if evaluate_now else None
         if save_now:
             self._save(metrics)
 

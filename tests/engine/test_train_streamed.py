@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,20 @@ def test_images_that_are_passed_over_are_counted(tree, tmp_path, capsys):
     steps = Checkpoints(tmp_path / "b" / "checkpoints", read_only=True).all_steps()
     done = [line["step"] for line in read_metrics(tmp_path / "b" / "metrics.jsonl")]
     assert steps == done[-1:]
+
+
+def test_an_evaluation_that_fails_loses_no_step(tree, tmp_path):
+    broken = tmp_path / "tree"
+    shutil.copytree(tree, broken)
+    image = broken / "test" / "bee" / "1.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(b"no image")
+    config = config_of(broken, **{"checkpoint.every_epochs": 2})
+    with pytest.raises(DataError, match=r"test/bee/1\.jpg"):
+        training.train(config, str(tmp_path / "run"), ONE)
+    assert Checkpoints(tmp_path / "run" / "checkpoints", read_only=True).all_steps() == [6]
+    image.write_bytes(whole)
+    assert training.train(config, str(tmp_path / "run"), ONE) == 0
 
 
 def start(workdir, tree, **fields):
