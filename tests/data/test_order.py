@@ -9,6 +9,7 @@ from branchnets.errors import DataError
 
 def test_the_order_of_an_epoch_is_fixed_for_ever():
     assert order.permutation(0, 0, 8).tolist() == [1, 2, 0, 6, 4, 5, 7, 3]
+    np.testing.assert_allclose(order.uniforms(1, 2**33, 3, 2), [0.76738387, 0.27212111], rtol=1e-7)
 
 
 def test_orders_differ_by_seed_and_epoch_and_are_permutations():
