@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 from jpeg_tree import encoded, scene
-from PIL import Image
+from PIL import Image, ImageOps
 
 from branchnets.data.images import fit
 from branchnets.data.streamed import decode
@@ -121,6 +121,26 @@ def test_an_image_on_its_side_is_turned_before_its_part_is_chosen(decoder):
     found = decode.decode(data, (40, 32, 3), choose, decoder)
     assert seen == [(96, 64)]
     assert distance(found, np.rot90(pixels, -1)[50:90, 4:36]) < 4
+
+
+@pytest.mark.parametrize("where", ["EXIF", "XMP"])
+def test_decoders_turn_images_as_pillow_does(where):
+    plain = encoded(scene(3, 48, 64))
+    for orientation in range(1, 9):
+        if where == "EXIF":
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            data = encoded(scene(3, 48, 64), exif=exif)
+        else:
+            tag = f'tiff:Orientation="{orientation}"'.encode()
+            segment = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta>" + tag + b"</x:xmpmeta>"
+            data = plain[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big")
+            data += segment + plain[2:]
+        want = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        choose = lambda height, width: Box(0, 0, width, height)  # noqa: E731
+        for decoder in DECODERS:
+            found = decode.decode(data, (want.height, want.width, 3), choose, decoder)
+            assert distance(found, want) < 1.5
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -23,7 +23,7 @@ from branchnets.errors import DataError
 DRAWS = 40
 _TRIES = 10
 
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 turn the image on its side
+_ORIENTATION = 0x0112  # EXIF tag
 
 
 class Box(NamedTuple):
@@ -130,9 +130,9 @@ def reduction(box: Box, size: Sequence[int]) -> int:
 def decode(data: bytes, image_shape: Sequence[int], choose: Choose, decoder: str) -> np.ndarray:
     """A part of an image, resized.
 
-    Turned upright as its EXIF data says; colours become grey by their luma, grey equal colours,
-    CMYK colours, and 16-bit grey 8-bit, as :mod:`branchnets.data.images` does it. Shrinking
-    averages (Pillow: triangle filter, OpenCV: area), enlarging is bilinear.
+    Turned upright as its EXIF or XMP data says; colours become grey by their luma, grey equal
+    colours, CMYK colours, and 16-bit grey 8-bit, as :mod:`branchnets.data.images` does it.
+    Shrinking averages (Pillow: triangle filter, OpenCV: area), enlarging is bilinear.
 
     Args:
       data: the bytes of an image file.
@@ -167,9 +167,22 @@ def _plain_jpeg(image: Image.Image, data: bytes) -> bool:
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) once it is turned; nothing is decoded."""
-    turned = "exif" in image.info and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     width, height = image.size
-    return (width, height) if turned else (height, width)
+    return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+
+
+def _orientation(image: Image.Image) -> Any:
+    """1 is upright. Pillow finds it in EXIF, or else in XMP, which OpenCV does not look at."""
+    return image.getexif().get(_ORIENTATION, 1)
+
+
+def _upright(pixels: np.ndarray, orientation: Any) -> np.ndarray:
+    """A view of [H, W(, C)] pixels, turned as ``ImageOps.exif_transpose`` does it."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    down = -1 if orientation in (3, 4, 7, 8) else 1
+    across = -1 if orientation in (2, 3, 6, 7) else 1
+    return pixels[::down, ::across]
 
 
 def _with_opencv(
@@ -181,9 +194,11 @@ def _with_opencv(
     factor = reduction(box, (height, width))
     kind = "COLOR" if channels == 3 else "GRAYSCALE"
     flag = f"IMREAD_{kind}" if factor == 1 else f"IMREAD_REDUCED_{kind}_{factor}"
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), getattr(cv2, flag))
+    flags = getattr(cv2, flag) | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise DataError("OpenCV gives no image")
+    pixels = _upright(pixels, _orientation(image))
     left, top, right, bottom = _reduced(box, factor, pixels.shape[1], pixels.shape[0])
     part = pixels[top:bottom, left:right]
     if part.shape[:2] != (height, width):
