@@ -52,6 +52,22 @@ def test_lists_are_read_in_place_of_folders(root):
     assert found.mean == (0.485, 0.456, 0.406) != held.mean
 
 
+def test_numbers_as_class_names_are_ordered_by_value(root):
+    labels = (10, 2, 0, 1, 9, 11)
+    lines = [f"photos/{i}.png,{label}\n" for i, label in enumerate(labels)]
+    (root / "train.csv").write_text("".join(lines))
+    (root / "val.csv").write_text(lines[1])
+    found = load(root, image_size=6, stream=True)
+    assert found.class_names == ("0", "1", "2", "9", "10", "11")
+    assert found.split("test")[0].label == 2
+    assert data.spec(None, SimpleNamespace(name="folder", data_dir=str(root))).image_shape[0] == 8
+    for name in ("10", "9", "a9"):
+        (root / "folders" / name).mkdir(parents=True)
+    assert listing.classes_of(root / "folders") == ("10", "9", "a9")
+    (root / "folders" / "a9").rmdir()
+    assert listing.classes_of(root / "folders") == ("9", "10")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -4,8 +4,9 @@
     DIR/test/cat/2.jpg      DIR/test/dog/2.jpg      ...     or     DIR/test.csv
 
 A list has a line `path,label` for each image, relative to the list; a first line may name the
-columns. `val` (or `validation`) stands for the validation split where there is a `test`, and for
-the test split where there is none.
+columns. Classes are in the order of their names, or of their values where all are numbers. `val`
+(or `validation`) stands for the validation split where there is a `test`, and for the test split
+where there is none.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,8 @@ class Index:
 
     Attributes:
       root: DIR.
-      class_names: of the training split, sorted; their order is that of the labels.
+      class_names: of the training split, sorted (numbers by value); their order is that of
+        the labels.
       splits: "train", "test" and perhaps "validation".
     """
 
@@ -83,22 +84,31 @@ def _place(root: Path, name: str) -> Path | None:
 
 
 def classes_of(place: Path) -> tuple[str, ...]:
-    """The class names of a split's folder or list, sorted."""
+    """The class names of a split's folder or list, sorted; numbers by their value."""
     if place.suffix == ".csv" and place.is_file():
-        return tuple(sorted({label for _, label in _rows(place)}))
-    names = sorted(p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return _sorted({label for _, label in _rows(place)})
+    names = [p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")]
     if not names:
         loose = next((p for p in place.iterdir() if p.name.lower().endswith(EXTENSIONS)), None)
         hint = "" if loose is None else f"; {loose.name} lies there without one"
         raise DataError(f"{place} has no folders; each class has one with its images{hint}")
+    return _sorted(names)
+
+
+def _sorted(names: Iterable[str]) -> tuple[str, ...]:
+    """By value where all are numbers: labels 0 to 11 stay themselves."""
+    names = sorted(names)
+    if all(name.isascii() and name.isdecimal() for name in names):
+        names.sort(key=int)
     return tuple(names)
 
 
 def first_image(place: Path) -> Path:
     """Of a split, the first image of its first class."""
+    first = classes_of(place)[0]
     if place.suffix == ".csv" and place.is_file():
-        return place.parent / min(_rows(place), key=lambda row: (row[1], row[0]))[0]
-    folder = place / classes_of(place)[0]
+        return place.parent / min(path for path, label in _rows(place) if label == first)
+    folder = place / first
     names = list_names(folder)
     if not names:
         raise DataError(f"{folder} has no images")
