@@ -19,10 +19,10 @@ from ml_collections import ConfigDict
 from branchnets.data import Dataset, Split
 from branchnets.data.streamed.stream import AHEAD
 from branchnets.engine.logging import format_table
-from branchnets.engine.memory import Memory
 from branchnets.engine.progress import duration
 from branchnets.engine.state import TrainState
 from branchnets.errors import ConfigError
+from branchnets.memory import Memory
 
 PyTree = Any
 

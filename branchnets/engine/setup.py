@@ -11,8 +11,8 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from branchnets import data, families
-from branchnets.engine import budget, memory, optim
+from branchnets import data, families, memory
+from branchnets.engine import budget, optim
 from branchnets.engine import config as configs
 from branchnets.engine import mesh as meshes
 from branchnets.engine import state as states

@@ -87,7 +87,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
                 )
                 run_dir.write_text("parameters.txt", f"{overview}\n")
             loop = Loop(setup, run_dir, checkpoints, stop, executables, state, done)
-            with loop.writer:
+            with loop.writer, budget.explained(config, setup.mesh.size):
                 status = loop.run()
                 if status is None:
                     summarise(setup, run_dir, loop.writer, loop.state, loop.evaluator, loop.seconds)

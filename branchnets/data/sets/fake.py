@@ -17,6 +17,7 @@ from PIL import Image
 
 from branchnets.data.base import Dataset, DataSpec, Split, field
 from branchnets.data.images import MODES
+from branchnets.data.stored.held import check_fits
 from branchnets.data.stored.records import Encoded, StreamedSplit
 from branchnets.errors import DataError
 
@@ -52,6 +53,7 @@ def read(cfg: Any = None) -> Dataset:
             for seed, (name, count) in enumerate(counts.items(), 1)
         }
     else:
+        check_fits(sum(counts.values()), shape.image_shape, "fake")
         splits = {
             name: _draw(patterns, shape.image_shape, count, seed)
             for seed, (name, count) in enumerate(counts.items(), 1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
 
+from branchnets import memory
 from branchnets.data.base import Split
 from branchnets.data.images import fit, open_image
 from branchnets.data.stored.cache import cached
@@ -58,9 +60,14 @@ def hold(split: StreamedSplit, title: str) -> Split:
 
 def check_fits(count: int, image_shape: tuple[int, int, int], title: str) -> None:
     """Refuse `count` images of that shape where they would take too much memory."""
-    if count * int(np.prod(image_shape)) > MAX_BYTES:
-        raise DataError(
-            f"{title} has {count:,} images; at {image_shape} they take more than "
-            f"{MAX_BYTES // 2**30} GiB of memory. Set data.stream=True, or a smaller "
-            "data.image_size."
-        )
+    needed, free = count * math.prod(image_shape), memory.host_free()
+    if needed > MAX_BYTES:
+        limit = f"more than {MAX_BYTES // 2**30} GiB of memory."
+    elif free is not None and needed > free:
+        limit = f"{needed / 1e6:.3g} MB, and {free / 1e6:.3g} MB of memory are free."
+    else:
+        return
+    raise DataError(
+        f"{title} has {count:,} images; at {image_shape} they take {limit} Set data.stream=True, "
+        "or a smaller data.image_size."
+    )

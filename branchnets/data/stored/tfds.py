@@ -27,6 +27,7 @@ from branchnets.data.base import Split
 from branchnets.data.stored.array_records import ArrayRecordFile
 from branchnets.data.stored.cache import cached
 from branchnets.data.stored.example import DamagedRecordError, parse_example
+from branchnets.data.stored.held import check_fits
 from branchnets.data.stored.records import Encoded
 from branchnets.data.stored.remote import AnyPath, RemotePath
 from branchnets.data.stored.tfds_info import (
@@ -276,6 +277,7 @@ def read_split(
     def images() -> np.ndarray:
         source = TfdsSource(directory, split, (image,))
         first = source[0][image]
+        check_fits(len(source), first.shape, f"{directory}/{split}")
         out = np.empty((len(source), *first.shape), np.uint8)
         for i in range(len(source)):
             decoded = source[i][image]

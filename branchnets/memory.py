@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from jax.sharding import Mesh
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +37,7 @@ def free(mesh: Mesh) -> Memory:
     return Memory(min(known, default=None), host_free(), len(devices), shared)
 
 
-def _free_on(device) -> int | None:
+def _free_on(device: Any) -> int | None:
     stats = device.memory_stats() or {}
     limit = stats.get("bytes_limit")
     return None if limit is None else limit - stats.get("bytes_in_use", 0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from branchnets.engine import memory
+from branchnets import memory
 
 GB = 1_000_000_000
 
