@@ -34,8 +34,8 @@ def load_outside(
       data_dir: where the data set is, as in ``data.data_dir``.
       split: of the data set.
       content_shape: (h, w, C) of the network's images without the zeros around them, where it was
-        trained with ``data.pad_to``, or before their middle is taken, with ``data.crop_size``:
-        these images are padded or cut in the same way.
+        trained with ``data.pad_to``, or before their middle is taken, with ``data.crop_size`` or
+        ``eval.crop_fraction``: these images are padded or cut in the same way.
       flag: of the command line that gives ``data_dir``, for messages.
 
     Returns:

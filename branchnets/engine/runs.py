@@ -78,6 +78,21 @@ class Run:
         """Its data in host memory; ``mean`` and ``std`` are those the network was trained with."""
         return self.setup.dataset
 
+    @property
+    def content_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) that an image is made to fit before zeros surround it or its middle is taken.
+
+        Of streamed images, whose middle is taken (``eval.crop_fraction``), with whole pixels around
+        it, as many on every side.
+        """
+        config, shape = self.config, self.dataset.image_shape
+        if self.dataset.streamed:
+            around = (1 / config.eval.crop_fraction - 1) / 2  # of a side
+            height, width = (side + 2 * round(side * around) for side in shape[:2])
+            return height, width, shape[2]
+        framed = any(config.data.get(name) is not None for name in ("pad_to", "crop_size"))
+        return data.content_shape(config.data) if framed else shape
+
     def evaluate(
         self, split: str = "test", track: Callable[..., Iterable[Any]] = silent
     ) -> dict[str, Any]:

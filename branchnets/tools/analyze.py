@@ -149,9 +149,7 @@ def _outside(
         if (Path(own.data_dir).expanduser() / ood).is_dir():
             ood_dir = own.data_dir
     where = None if ood_dir is None else str(ood_dir)
-    framed = any(own.get(name) is not None for name in ("pad_to", "crop_size"))
-    content = data.content_shape(own) if framed else None
-    shape = run.dataset.image_shape
+    shape, content = run.dataset.image_shape, run.content_shape
     return load_outside(ood, shape, where, content_shape=content, flag="--ood_dir")
 
 

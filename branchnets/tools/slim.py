@@ -77,12 +77,12 @@ def write(run: Run, slimmed: Slimmed, out: str | os.PathLike[str]) -> Path:
 
 
 def _preprocessing(run: Run) -> Any:
-    from branchnets import data
     from branchnets.deploy.preprocess import Preprocessing
 
     dataset = run.dataset
-    shape, content = dataset.spec.image_shape, data.content_shape(run.config.data)
-    return Preprocessing(shape, content, dataset.central_mean, tuple(dataset.std))
+    return Preprocessing(
+        dataset.image_shape, run.content_shape, dataset.central_mean, tuple(dataset.std)
+    )
 
 
 def _parent(run: Run) -> dict[str, Any]:
