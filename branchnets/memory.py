@@ -59,6 +59,19 @@ def host_free(root: Path = Path("/")) -> int | None:
     return min([system, *_control_groups(root)])
 
 
+def shared_free(root: Path = Path("/")) -> int | None:
+    """Bytes that are left for shared memory between processes; None where it is not known.
+
+    Args:
+      root: where `dev` is.
+    """
+    try:
+        found = os.statvfs(root / "dev/shm")
+        return found.f_bavail * found.f_frsize
+    except (OSError, AttributeError):
+        return None
+
+
 def _meminfo(root: Path) -> int | None:
     try:
         text = (root / "proc/meminfo").read_text()

@@ -165,6 +165,25 @@ def of_state(state: TrainState, config: ConfigDict, inputs: Any) -> tuple[list[I
     return device, host
 
 
+def check_shared(inputs: Any, config: ConfigDict, free: int | None) -> None:
+    """Refuses workers whose images would not fit into shared memory: they would be killed.
+
+    Args:
+      inputs: the training input; `shared_bytes`, where it has it, is what its workers take.
+      config: of the run.
+      free: bytes of shared memory; None where it is not known.
+
+    Raises:
+      ConfigError: there is too little.
+    """
+    change = (
+        f"lower data.workers ({config.data.workers}; 0 needs none), or give a container more, as "
+        "docker run --shm-size=1g does"
+    )
+    item = Item("images between workers and trainer", getattr(inputs, "shared_bytes", 0), change)
+    _refuse((item,), free, "of shared memory (/dev/shm)")
+
+
 def of_batches(arrays: PyTree, config: ConfigDict) -> Item:
     """What streamed batches take on each device: the one in use, and those that lie ready."""
     held = (1 + AHEAD) * on_each_device(arrays)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from branchnets.engine import budget
+from branchnets.engine import budget, memory
 from branchnets.engine import mesh as meshes
 from branchnets.engine import step as steps
 from branchnets.engine.setup import Setup
@@ -51,6 +51,7 @@ class Executables:
         self.needs = setup.needs.add(
             *budget.of_state(setup.abstract_state(), setup.config, setup.inputs)
         )
+        budget.check_shared(setup.inputs, setup.config, memory.shared_free())
         self._setup = setup
         self._made: dict[str, Executable] = {}
 

@@ -1,6 +1,7 @@
 """Streamed input: one order for any number of hosts and workers, seeking, and faults."""
 
 import dataclasses
+import errno
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from jpeg_tree import encoded, left_in_memory, scene, shared_memory, split_of, w
 
 from branchnets import data
 from branchnets.data import inputs
+from branchnets.data.streamed import workers
 from branchnets.data.streamed.rows import GIVE_UP
 from branchnets.data.streamed.stream import host_batches
 from branchnets.data.streamed.workers import Chunks
@@ -115,6 +117,25 @@ def test_processes_that_die_too_often_stop_the_run(dataset):
                 next(batches)
     finally:
         chunks.close()
+
+
+def test_workers_that_cannot_start_stop_the_run(dataset, monkeypatch):
+    def full(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workers._Lane, "_start", full)
+    chunks = Chunks(inputs.train_rows(dataset.split("train"), dataset, config_of()), workers=2)
+    with pytest.raises(DataError, match="No space left on device.*fewer data.workers"):
+        next(iter(chunks))
+    chunks.close()
+
+
+def test_memory_is_counted_for_every_worker(dataset):
+    rows = inputs.train_rows(dataset.split("train"), dataset, config_of())
+    one, two = (workers.memory(count, 1000, rows, 27) for count in (1, 2))
+    own = one - workers.memory(1, 0, rows, 0)
+    assert two == 2 * one and 24 * 27 < own < 12_000 and one > 460 * 2**20
+    assert workers.shared_memory(0, 1000) == 0 and workers.memory(0, 0, rows, 27) == 24 * 27
 
 
 def test_any_step_can_be_asked_for(dataset):

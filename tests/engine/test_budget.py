@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -77,6 +78,16 @@ def test_the_state_is_counted_leaf_by_leaf(config):
     averaged = dataclasses.replace(state, ema=state.params)
     names = [item.name for item in budget.of_state(averaged, config, None)[0]]
     assert "running averages" in names
+
+
+def test_images_that_do_not_fit_between_processes_are_refused(config):
+    inputs = types.SimpleNamespace(shared_bytes=100)
+    for free in (100, None):
+        budget.check_shared(inputs, config, free)
+    budget.check_shared(types.SimpleNamespace(), config, 0)
+    with pytest.raises(ConfigError, match=r"of shared memory.*data\.workers .*shm-size"):
+        budget.check_shared(inputs, config, 99)
+    assert memories.shared_free(Path("/nowhere")) is None
 
 
 def test_advice_on_a_step_fits_the_batch(config):

@@ -16,6 +16,8 @@ from branchnets.errors import DataError
 # Set the streams of one seed apart.
 _ORDER, _CROP = 0x6F726465, 0x63726F70
 _WORD = 2**32
+#: Orders of epochs that each process keeps.
+KEPT_ORDERS = 3
 
 
 class _Generator(threading.local):
@@ -36,7 +38,7 @@ def _random(purpose: int, seed: int, a: int, b: int = 0) -> np.random.RandomStat
     return state
 
 
-@functools.lru_cache(maxsize=3)
+@functools.lru_cache(maxsize=KEPT_ORDERS)
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     """The order of the examples 0..size-1 in an epoch, int64 [size]; read-only."""
     order = _random(_ORDER, seed, epoch).permutation(size)

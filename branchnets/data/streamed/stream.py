@@ -24,7 +24,7 @@ from branchnets.data.device.augment import normalize
 from branchnets.data.device.finish import Finish
 from branchnets.data.device.placement import EVERYWHERE, SPREAD, check_batch_size, put, put_local
 from branchnets.data.streamed.rows import Chunk, EvalRows, TrainRows
-from branchnets.data.streamed.workers import Chunks, memory
+from branchnets.data.streamed.workers import Chunks, memory, shared_memory
 from branchnets.errors import DataError
 
 #: Batches that lie on the devices before they are needed.
@@ -179,9 +179,18 @@ class StreamedInput:
     @property
     def host_bytes(self) -> int:
         """Memory of this host that workers and the images in waiting take, about."""
-        part = self._rows.part
-        image = math.prod(self._rows.reading.image_shape)
-        return memory(self._workers, part.chunk * image) + (AHEAD + 1) * len(part.rows) * image
+        examples = len(self._rows.reading.split)
+        own = memory(self._workers, self._chunk_bytes, self._rows, examples)
+        return own + (AHEAD + 1) * self._rows.part.chunks * self._chunk_bytes
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of this host that images on their way from workers take, about."""
+        return shared_memory(self._workers, self._chunk_bytes)
+
+    @property
+    def _chunk_bytes(self) -> int:
+        return self._rows.part.chunk * math.prod(self._rows.reading.image_shape)
 
     def arrays(self, step: int) -> dict[str, jax.Array]:
         """The device arrays of `step`: quick where steps are asked for one after the other.

@@ -8,6 +8,7 @@ number of lanes. A process that dies is started again at the chunk that is missi
 from __future__ import annotations
 
 import os
+import pickle
 import queue
 import signal
 import sys
@@ -23,6 +24,7 @@ import numpy as np
 from absl import flags
 
 from branchnets.data.base import field
+from branchnets.data.streamed.order import KEPT_ORDERS
 from branchnets.data.streamed.rows import Chunk
 from branchnets.errors import DataError
 
@@ -60,17 +62,35 @@ def num_workers(cfg: Any) -> int:
     return int(field(cfg, "workers", by_cores))
 
 
-def memory(workers: int, chunk_bytes: int) -> int:
-    """Bytes of host memory that so many workers and the chunks in them take, about.
+def memory(workers: int, chunk_bytes: int, rows: Rows, examples: int) -> int:
+    """Bytes of host memory that training's workers and the chunks in them take, about.
+
+    The processes are counted twice: while there is an evaluation, its own run beside training's,
+    which wait. Each holds the records, and they lie here once more while it is started.
 
     Args:
       workers: processes; 0 = threads of this one.
       chunk_bytes: of one chunk.
+      rows: what is computed.
+      examples: of the training split, whose order is kept.
     """
+    orders = KEPT_ORDERS * examples * np.dtype(np.int64).itemsize
     if not workers:
-        return (_READY + 1) * num_cores() * chunk_bytes + _READY * chunk_bytes
+        return (_READY + 1) * num_cores() * chunk_bytes + _READY * chunk_bytes + orders
     chunks = 2 * _READY + (_READY + 1) * _THREADS
-    return workers * (_PROCESS_BYTES + chunks * chunk_bytes)
+    records = len(pickle.dumps(rows))
+    return workers * (2 * _PROCESS_BYTES + 2 * records + orders + chunks * chunk_bytes)
+
+
+def shared_memory(workers: int, chunk_bytes: int) -> int:
+    """Bytes of shared memory that lie between the workers and this process, at most, about.
+
+    Args:
+      workers: processes; 0 = threads of this one, which need none.
+      chunk_bytes: of one chunk.
+    """
+    # Ready ones, one that is made, and one that is taken; evaluation's workers besides.
+    return 2 * workers * (_READY + 2) * chunk_bytes
 
 
 class _Lane:
@@ -87,8 +107,9 @@ class _Lane:
         # workers as well as the trainer, which alone decides when they end.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         while not self.stop.is_set():
-            iterator = self._start()
+            iterator: Any = None
             try:
+                iterator = self._start()  # may fail: no more processes, files or memory
                 for chunk in iterator:
                     self.next += self.stride
                     # Shared memory is freed at once, and none is left when the lane ends.
@@ -102,13 +123,14 @@ class _Lane:
                 return
             except Exception as error:
                 if not (self.processes and "terminated unexpectedly" in str(error)):
-                    self._put(error)
+                    self._put(_explained(error, self.processes))
                     return
                 if failure := died(str(error)):
                     self._put(failure)
                     return
             finally:
-                iterator.close()
+                if iterator is not None:
+                    iterator.close()
                 del iterator
 
     def _start(self) -> Any:
@@ -147,6 +169,14 @@ class _Lane:
         return False
 
 
+def _explained(error: Exception, processes: bool) -> Exception:
+    """What a machine lacks is an error of the input, which the trainer knows what to do with."""
+    if not isinstance(error, OSError | MemoryError):
+        return error
+    advice = "set fewer data.workers, or 0 for threads" if processes else "free some of it"
+    return DataError(f"the machine has no more for input ({error or 'memory'}); {advice}")
+
+
 class _Strided:
     """Every n-th chunk from the first one that is missing; what is sent to a worker process."""
 
@@ -178,6 +208,14 @@ def _begin(index: int, count: int) -> None:
     Finalize(None, os._exit, args=(0,), exitpriority=-100)
 
 
+_WHY = {
+    "-9": "killed, perhaps for want of memory",
+    "-7": "bus error, perhaps because shared memory, /dev/shm, is full; give a container more, as "
+    "docker run --shm-size=1g does",
+    "1": "see above; a script that trains must do so under `if __name__ == '__main__':`",
+}
+
+
 class _Deaths:
     """Counts worker processes that died, and says so."""
 
@@ -191,7 +229,7 @@ class _Deaths:
           message: grain's, with the exit code.
         """
         code = message.partition("exit code ")[2].partition(".")[0]
-        why = "killed, perhaps for want of memory" if code == "-9" else "see above"
+        why = _WHY.get(code, "see above")
         with self._lock:
             self._count += 1
             count = self._count
