@@ -1,6 +1,6 @@
 """Datasets: splits on the host, batches on the device. Knows no model family."""
 
-from branchnets.data.base import Dataset, DataSpec, Mean, Split, as_mean
+from branchnets.data.base import Dataset, DataSpec, Mean, Split, as_mean, identity
 from branchnets.data.device.augment import Augment
 from branchnets.data.device.resident import EvalInput, ResidentInput
 from branchnets.data.inputs import EvalBatches, TrainInput, eval_input, train_input
@@ -24,6 +24,7 @@ __all__ = [
     "at_size",
     "content_shape",
     "eval_input",
+    "identity",
     "load",
     "resized_mean",
     "spec",

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from branchnets.data.stored.records import StreamedSplit
+from branchnets.data.stored.records import StreamedSplit, digest
 from branchnets.errors import DataError
 
 AnySplit = TypeVar("AnySplit", bound="Split | StreamedSplit")
@@ -183,6 +183,21 @@ class Dataset:
                 + ("; set data.validation_size to hold one out" if name == "validation" else "")
             )
         return self.splits[name]
+
+
+def identity(split: Split | StreamedSplit) -> dict[str, Any]:
+    """Which examples a split has, in which order, as far as that is known without their pixels.
+
+    Returns:
+      "form" of what is stored, "examples" (of streamed data all that are stored, whatever part of
+      them the split is), and a "digest": of names and labels of files, of the numbers of records
+      of tfds, of the labels of what is held in memory.
+    """
+    if isinstance(split, Split):
+        form, found = "in memory", digest(split.labels.astype("<i4").tobytes())
+        return {"form": form, "examples": len(split), "digest": found}
+    form, found = split.records.identity().split(" ")
+    return {"form": form, "examples": len(split.records), "digest": found}
 
 
 def as_mean(values: Any) -> Mean:

@@ -28,6 +28,7 @@ from typing import IO, Any
 from ml_collections import ConfigDict
 
 from branchnets.engine.resolve import diff, from_plain, plain
+from branchnets.engine.samedata import other_data
 from branchnets.errors import RunDirError
 
 _LOCK = ".lock"
@@ -118,11 +119,11 @@ class RunDir:
           True if there was a run already, with the same config.
 
         Raises:
-          RunDirError: The run here has another config, another process holds it, or the
-            directory cannot be written. Nothing in it was changed.
+          RunDirError: The run here has another config or other training data, another process
+            holds it, or the directory cannot be written. Nothing in it was changed.
         """
         if self.exists:
-            self._refuse_other(config)
+            self._refuse_other(config, resolved)
         if not self.write:
             return self.exists
         if not self.exists and self.path.is_dir():
@@ -137,7 +138,7 @@ class RunDir:
         try:
             resumed = self.exists  # asked again: only now is it certain that we are alone
             if resumed:
-                self._refuse_other(config)
+                self._refuse_other(config, resolved)
             else:
                 document = {"raw": plain(config), "resolved": dict(resolved)}
                 self.write_json("config.json", document)
@@ -158,7 +159,7 @@ class RunDir:
             (self.path / name).unlink(missing_ok=True)
         self._made = ()
 
-    def _refuse_other(self, config: ConfigDict) -> None:
+    def _refuse_other(self, config: ConfigDict, resolved: Mapping[str, Any]) -> None:
         # Filled up with the defaults of fields that did not exist when the run was started.
         changed = diff(self.config(), config)
         if changed:
@@ -167,6 +168,12 @@ class RunDir:
                 + "\n  ".join(changed)
                 + "\nNothing was changed. Give that config to resume the run, --mode=eval to "
                 "evaluate it, or a new --workdir to train with this one."
+            )
+        if other := other_data(self.derived(), resolved):
+            raise RunDirError(
+                f"{self.path} holds a run on other training data: {other}. Going on would change "
+                "their order, and train on what was held out. Nothing was changed. Give the data "
+                "of the run to resume it (--config.data.data_dir), or a new --workdir."
             )
 
     def _take(self) -> None:

@@ -123,6 +123,7 @@ class Setup(EvalSetup):
                 "class_names": dataset.class_names,
                 "mean": dataset.mean,
                 "std": dataset.std,
+                "train": data.identity(dataset.split("train")),
                 **({"decoder": self.inputs.decoder} if dataset.streamed else {}),
             },
         }

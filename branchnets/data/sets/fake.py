@@ -18,7 +18,7 @@ from PIL import Image
 from branchnets.data.base import Dataset, DataSpec, Split, field
 from branchnets.data.images import MODES
 from branchnets.data.stored.held import check_fits
-from branchnets.data.stored.records import Encoded, StreamedSplit
+from branchnets.data.stored.records import Encoded, StreamedSplit, digest
 from branchnets.errors import DataError
 
 _GRID = 4  # a class is a coarse random pattern of 4x4 blocks
@@ -113,6 +113,9 @@ class FakeRecords:
 
     def files(self) -> list[Path]:
         return []
+
+    def identity(self) -> str:
+        return f"made-up {digest(self.what.encode())}"
 
 
 @functools.lru_cache(maxsize=4)

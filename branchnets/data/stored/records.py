@@ -55,6 +55,22 @@ class Records(Protocol):
         """What the records are read from; one that has changed makes cached arrays anew."""
         ...
 
+    def identity(self) -> str:
+        """Which examples in which order, wherever they lie: the form, a space and a digest.
+
+        Found without reading a record.
+        """
+        ...
+
+
+def digest(*parts: bytes) -> str:
+    """Sixteen hexadecimal digits that tell contents apart."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(b"%d:" % len(part))
+        found.update(part)
+    return found.hexdigest()[:16]
+
 
 class FileRecords:
     """Image files as records. Of each name only the bytes are held: millions of files are few MB.
@@ -104,6 +120,10 @@ class FileRecords:
     def files(self) -> list[Path]:
         return [self.path(i) for i in range(len(self))]
 
+    def identity(self) -> str:
+        parts = (self._joined, self._ends.tobytes(), self._labels.tobytes())
+        return f"files {digest(*parts)}"
+
 
 class ChosenRecords:
     """Some examples of other records, with labels of their own.
@@ -138,6 +158,10 @@ class ChosenRecords:
 
     def files(self) -> Sequence[AnyPath]:
         return self._records.files()
+
+    def identity(self) -> str:
+        form, own = self._records.identity().split(" ")
+        return f"{form} {digest(own.encode(), self._indices.tobytes(), self._labels.tobytes())}"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from branchnets.data.stored.array_records import ArrayRecordFile
 from branchnets.data.stored.cache import cached
 from branchnets.data.stored.example import DamagedRecordError, parse_example
 from branchnets.data.stored.held import check_fits
-from branchnets.data.stored.records import Encoded
+from branchnets.data.stored.records import Encoded, digest
 from branchnets.data.stored.remote import AnyPath, RemotePath
 from branchnets.data.stored.tfds_info import (
     DatasetInfo,
@@ -226,6 +226,11 @@ class TfdsRecords:
 
     def files(self) -> list[AnyPath]:
         return self._source.info.shard_paths(self._split)
+
+    def identity(self) -> str:
+        info = self._source.info
+        lengths = ",".join(map(str, info.shard_lengths(self._split)))
+        return f"{info.file_format} {digest(self._label.encode(), lengths.encode())}"
 
 
 def labelled_splits(

@@ -1,0 +1,72 @@
+"""A run goes on with the training data that it was started on, wherever that lies now."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from branchnets import data
+from branchnets.data.stored.records import ChosenRecords, FileRecords
+from branchnets.engine import config as configs
+from branchnets.engine.rundir import RunDir
+from branchnets.engine.samedata import other_data
+from branchnets.errors import RunDirError
+
+
+def config_of(root, stream):
+    fields = {
+        "model.name": "net", "data.name": "folder", "data.data_dir": str(root),
+        "data.stream": stream, "data.image_size": 4, "data.channels": 3,
+    }  # fmt: skip
+    return configs.apply_overrides(configs.base(), fields)
+
+
+def photo(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
+
+
+def start(place, config):
+    dataset = data.load(config.data)
+    found = {"class_names": dataset.class_names, "train": data.identity(dataset.split("train"))}
+    with RunDir(place) as run:
+        return run.start(config, {"data": found})
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_folders_may_move_but_not_change(stream, tmp_path, monkeypatch):
+    monkeypatch.setenv("BRANCHNETS_CACHE", str(tmp_path / "cache"))
+    root, moved = tmp_path / "photos", tmp_path / "moved"
+    for name in ("train/ant/0", "train/bee/0", "train/bee/1", "test/ant/0"):
+        photo(root / f"{name}.png")
+    run = tmp_path / "run"
+    assert start(run, config_of(root, stream)) is False
+    shutil.copytree(root, moved)
+    assert start(run, config_of(moved, stream)) is True
+    photo(moved / "test" / "ant" / "1.png")
+    assert start(run, config_of(moved, stream)) is True
+    photo(moved / "train" / "ant" / "1.png")
+    before = sorted(path.name for path in run.iterdir())
+    with pytest.raises(RunDirError, match=r"there were 3 \(.*\), and now are 4 .*data_dir"):
+        start(run, config_of(moved, stream))
+    (moved / "train" / "ant").rename(moved / "train" / "cow")
+    (moved / "test" / "ant").rename(moved / "test" / "cow")
+    with pytest.raises(RunDirError, match=r"classes were 2 \(ant, bee\), and now are 2 \(bee, co"):
+        start(run, config_of(moved, stream))
+    assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_streamed_data_are_told_apart_without_reading_them(tmp_path):
+    one = FileRecords(tmp_path, ["a/1.jpg", "b/1.jpg"], np.array([0, 1]))
+    renamed = FileRecords(tmp_path, ["a/1.jpg", "b/2.jpg"], np.array([0, 1]))
+    chosen = [ChosenRecords(one, np.array(i), np.array(i)) for i in ([0, 1], [1, 0])]
+    found = [
+        {"data": {"train": data.identity(data.StreamedSplit(records, (4, 4, 3)))}}
+        for records in (one, renamed, *chosen)
+    ]
+    part = data.StreamedSplit(one, (4, 4, 3), np.array([1]))
+    assert {"data": {"train": data.identity(part)}} == found[0]  # the config says which part
+    assert other_data(found[0], found[0]) == "" == other_data({}, found[0])
+    assert other_data(found[0], found[1]).startswith("there are 2 (files) as before, but others")
+    assert other_data(*found[2:])
