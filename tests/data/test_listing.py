@@ -132,6 +132,16 @@ def test_imagenet_from_its_folders(small_imagenet):
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(1000))
 
 
+def test_loose_test_images_beside_a_validation_split_are_left_out(small_imagenet, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split).symlink_to(small_imagenet / split)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "ILSVRC2012_test_00000001.JPEG").write_bytes(b"")
+    places = listing.split_places(tmp_path)
+    assert places == {"train": tmp_path / "train", "test": tmp_path / "val"}
+    assert listing.index(tmp_path, tuple(imagenet.classes())).splits.keys() == {"train", "test"}
+
+
 def test_layouts_of_imagenet_that_are_not_known_are_told(small_imagenet, tmp_path):
     (tmp_path / "train").symlink_to(small_imagenet / "train")
     (tmp_path / "val").mkdir()

@@ -100,6 +100,15 @@ def test_labels_are_found_without_the_images(tmp_path, monkeypatch):
     assert len(fetched) <= len(long) + 1  # the label is beside the next record's beginning
 
 
+def test_splits_without_labels_are_not_even_opened(tmp_path):
+    made = examples(3)
+    directory = write(tmp_path, {"train": [made], "validation": [made[:2]], "test": [made[:1]]})
+    for file in directory.glob("zoo-test*"):
+        file.unlink()
+    found = tfds.labelled_splits(directory, "label", ("test",))
+    assert {name: len(records) for name, records in found.items()} == {"train": 3, "test": 2}
+
+
 def test_one_feature_of_bytes_equals_all_of_them_parsed():
     record = fixture.example_bytes({"a": b"x" * 300, "long" * 40: 7, "b": 1 << 40, "c": b""})
 

@@ -33,6 +33,7 @@ def published() -> Published:
         tuple(classes().values()),
         SIZE,
         "train/n01440764/*.JPEG and val/n01440764/*.JPEG, a folder for each of the 1,000 classes",
+        unlabelled=("test",),
     )
 
 

@@ -39,6 +39,7 @@ class Published:
       std: likewise.
       archive: of a set that is published in folders of its own: a file that is among them, and
         what makes records of them: root -> split -> records.
+      unlabelled: splits of tfds's whose records have no labels.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Published:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     archive: tuple[str, Callable[[Path], Mapping[str, Records]]] | None = None
+    unlabelled: tuple[str, ...] = ()
 
     def spec(self, cfg: Any = None) -> DataSpec:
         """Colour images `size` pixels square of the K classes; no file is read."""
@@ -94,7 +96,7 @@ class Published:
                 f"{directory} has {len(given)} classes, {given[0]!r} and so on, which are not the "
                 f"{len(self.keys)} of {self.name}; data.name=tfds/NAME reads any set of tfds"
             )
-        return labelled_splits(directory, label)
+        return labelled_splits(directory, label, self.unlabelled)
 
 
 def table(file: str) -> list[list[str]]:

@@ -3,7 +3,7 @@
     DIR/train/CLASS/*.jpg   DIR/test/CLASS/*.jpg   or   DIR/train.csv   DIR/test.csv
 
 `val` (or `validation`) stands for the validation split where there is a `test`, and for the test
-split where there is none.
+split where there is none, or one without classes (ImageNet's, as it unpacks).
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def split_places(root: Path) -> dict[str, Path]:
     found = {name: place for name in ("train", "test") if (place := _place(root, name))}
     validation = next((place for name in _VALIDATION if (place := _place(root, name))), None)
     if validation:
+        if "test" in found and not _labelled(found["test"]):
+            del found["test"]
         found["validation" if "test" in found else "test"] = validation
     for name in ("train", "test"):
         if name not in found:
@@ -87,12 +89,21 @@ def classes_of(place: Path) -> tuple[str, ...]:
     """The class names of a split's folder or list, sorted; numbers by their value."""
     if place.suffix == ".csv" and place.is_file():
         return _sorted({label for _, label in _rows(place)})
-    names = [p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    names = _folders(place)
     if not names:
         loose = next((p for p in place.iterdir() if p.name.lower().endswith(EXTENSIONS)), None)
         hint = "" if loose is None else f"; {loose.name} lies there without one"
         raise DataError(f"{place} has no folders; each class has one with its images{hint}")
     return _sorted(names)
+
+
+def _folders(place: Path) -> list[str]:
+    return [p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")]
+
+
+def _labelled(place: Path) -> bool:
+    """Whether it says which class an image is of: a list, or a folder of folders."""
+    return place.is_file() or bool(_folders(place))
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:

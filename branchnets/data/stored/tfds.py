@@ -234,7 +234,7 @@ class TfdsRecords:
 
 
 def labelled_splits(
-    directory: str | os.PathLike[str] | RemotePath, label: str
+    directory: str | os.PathLike[str] | RemotePath, label: str, unlabelled: Sequence[str] = ()
 ) -> dict[str, TfdsRecords]:
     """The records of a dataset's splits: "train", "test" and perhaps "validation".
 
@@ -244,13 +244,14 @@ def labelled_splits(
     Args:
       directory: of one version of a prepared dataset.
       label: name of the feature that is the class.
+      unlabelled: splits that are known to have no labels; their files are not opened.
     """
     info = DatasetInfo.read(directory)
     image = info.image_feature()
     found: dict[str, TfdsRecords] = {
         name: TfdsRecords(directory, name, image, label)
         for name in ("train", "validation", "test")
-        if name in info.splits and any(info.shard_lengths(name))
+        if name not in unlabelled and name in info.splits and any(info.shard_lengths(name))
     }
     if "test" in found and found["test"][0].label < 0:
         del found["test"]
