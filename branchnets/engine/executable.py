@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from branchnets.engine import budget, memory
+from branchnets import memory
+from branchnets.engine import budget
 from branchnets.engine import mesh as meshes
 from branchnets.engine import step as steps
 from branchnets.engine.setup import Setup
