@@ -21,6 +21,13 @@ class DataError(UserError, ValueError):
     """A data set that is not there, is damaged, or cannot be used as the config says."""
 
 
+class ExampleError(DataError):
+    """One example that cannot be used, whatever machine reads it: missing, damaged, or mislabelled.
+
+    What goes wrong with the machine, a file system or a network is no such error.
+    """
+
+
 class RunDirError(UserError):
     """A run directory that cannot be used as asked. Nothing in it was changed."""
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -16,7 +17,7 @@ from jpeg_tree import encoded, left_in_memory, scene, shared_memory, split_of, w
 
 from branchnets import data
 from branchnets.data import inputs
-from branchnets.data.streamed import workers
+from branchnets.data.streamed import rows, workers
 from branchnets.data.streamed.rows import GIVE_UP
 from branchnets.data.streamed.stream import host_batches
 from branchnets.data.streamed.workers import Chunks
@@ -272,6 +273,43 @@ def test_a_data_set_that_is_gone_is_not_skipped(dataset, tmp_path):
     train.close()
     with pytest.raises(DataError, match="none of the 9 examples can be used"):
         evaluate(gone, **{"data.on_error": "skip"})
+
+
+@pytest.mark.parametrize("failures", [2, 99])
+def test_what_fails_on_the_machine_is_tried_again_and_never_skipped(
+    tree, dataset, monkeypatch, failures
+):
+    root, paths, _ = tree
+    monkeypatch.setattr(rows, "_WAITS", (0.0, 0.0))
+    read, left = Path.read_bytes, [failures]
+
+    def fails(path):
+        if path == root / paths[4] and left[0]:
+            left[0] -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    config = config_of(**{"data.on_error": "skip", "batch_size": 27})
+    if failures == 2:
+        (batch,) = draw(dataset, [0], config=config)
+        assert batch["ok"].all() and left == [0]
+        return
+    message = r"4\.jpg cannot be read: Too many open files \(tried 3 times\)$"
+    with pytest.raises(DataError, match=message):
+        draw(dataset, [0], config=config)
+    with pytest.raises(DataError, match=message):
+        evaluate(dataset, **{"data.on_error": "skip"})
+
+
+def test_too_little_memory_says_nothing_of_an_image(dataset, monkeypatch):
+    def decode(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(rows.decode, "_with_opencv", decode)
+    monkeypatch.setattr(rows.decode, "_with_pillow", decode)
+    with pytest.raises(DataError, match="too little memory to decode it$"):
+        draw(dataset, [0], config=config_of(**{"data.on_error": "skip"}))
 
 
 @pytest.mark.parametrize(

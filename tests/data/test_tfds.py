@@ -13,7 +13,7 @@ import tfds_fixture as fixture
 
 from branchnets import data
 from branchnets.data.sets import cifar
-from branchnets.data.stored import cache, tfds, tfrecord
+from branchnets.data.stored import array_records, cache, tfds, tfrecord
 
 REAL = os.environ.get("TFDS_DATA_DIR")
 needs_real = pytest.mark.skipif(
@@ -177,6 +177,31 @@ def test_truncated_array_record_is_noticed(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(tfrecord.DamagedRecordError, match=path.name):
         tfds.TfdsSource(directory, "train")
+
+
+def test_flipped_bits_of_array_record_are_noticed(tmp_path):
+    pytest.importorskip("array_record")
+    directory = fixture.write_dataset(tmp_path, "toy", {"train": [3]}, file_format="array_record")
+    source = tfds.TfdsSource(directory, "train")
+    path = shard(directory)
+    whole = path.read_bytes()
+    # The second block of 64 kB has the records' places; the first one the records.
+    path.write_bytes(whole[:100] + bytes(byte ^ 1 for byte in whole[100:300]) + whole[300:])
+    array_records._readers().cache_clear()
+    with pytest.raises(tfrecord.DamagedRecordError, match=path.name):
+        for i in range(3):
+            source.record(i)
+
+
+def test_as_many_array_record_files_stay_open_as_the_system_allows():
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 256), before[1]))
+        assert array_records._capacity() == min(2048, before[1] // 2)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(4096, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_flipped_bits_are_noticed(tmp_path):

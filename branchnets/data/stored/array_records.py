@@ -9,13 +9,40 @@ from typing import Any
 import numpy as np
 
 from branchnets.data.stored.cache import cached
-from branchnets.data.stored.example import first_value
+from branchnets.data.stored.example import DamagedRecordError, first_value
 from branchnets.data.stored.remote import AnyPath, fingerprint
 from branchnets.errors import DataError
 
+_MOST = 2048  # files kept open; ImageNet has 1,088
 
-@functools.lru_cache(maxsize=128)  # a data set has more files than a process may have open
-def _array_record(path: Path, version: str) -> Any:
+
+@functools.cache
+def _readers() -> Any:
+    return functools.lru_cache(maxsize=_capacity())(_open)
+
+
+def _capacity() -> int:
+    """How many files are kept open: half of what this process may have, which is raised first.
+
+    Examples are read in random order from all files, and opening one takes several times as long
+    as reading an example does.
+    """
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return 128
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * _MOST if hard == resource.RLIM_INFINITY else min(2 * _MOST, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError):  # some systems allow less than they say
+            pass
+    return _MOST if soft == resource.RLIM_INFINITY else max(min(soft // 2, _MOST), 1)
+
+
+def _open(path: Path, version: str) -> Any:
     del version  # another reader for a file that has changed
     try:
         from array_record.python import array_record_module
@@ -23,7 +50,7 @@ def _array_record(path: Path, version: str) -> Any:
         raise DataError(
             f"{path} is in array_record format; to read it: pip install array_record"
         ) from error
-    return array_record_module.ArrayRecordReader(str(path))
+    return array_record_module.ArrayRecordReader(str(path), "readahead_buffer_size:0")
 
 
 class ArrayRecordFile:
@@ -41,13 +68,21 @@ class ArrayRecordFile:
 
     @property
     def _reader(self) -> Any:
-        return _array_record(self.path, self._version)
+        return _readers()(self.path, self._version)
 
     def __len__(self) -> int:
         return int(self._length)
 
     def __getitem__(self, i: int) -> bytes:
-        return bytes(self._reader.read([i])[0])
+        try:
+            return bytes(self._reader.read([i])[0])
+        except IndexError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            if any(word in str(error).lower() for word in ("corrupted", "truncated")):
+                raise DamagedRecordError(f"{self.path}, record {i}: {error}") from error
+            _readers().cache_clear()  # a reader that could not open its file never will
+            raise DataError(f"{self.path}, record {i} cannot be read: {error}") from error
 
     def values(self, feature: str) -> np.ndarray:
         """[n], the first value of a feature of every record; all are read."""

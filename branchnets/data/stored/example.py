@@ -9,14 +9,14 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from branchnets.errors import DataError
+from branchnets.errors import ExampleError
 
 #: The first byte of a field 1 that has a length.
 _FIELD_1 = 0x0A
 _HEAD = 96  # bytes: lengths and a name
 
 
-class DamagedRecordError(DataError):
+class DamagedRecordError(ExampleError):
     """A record file that is truncated or fails its checksum; names the file and the offset."""
 
 

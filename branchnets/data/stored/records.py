@@ -5,6 +5,7 @@ Everything here is on the host and imports no JAX: worker processes open it anew
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,9 @@ from typing import Protocol
 import numpy as np
 
 from branchnets.data.stored.remote import AnyPath
-from branchnets.errors import DataError
+from branchnets.errors import DataError, ExampleError
+
+_NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,12 @@ class Records(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> Encoded:
-        """Example `i`; a DataError names it where it cannot be read."""
+        """Example `i`.
+
+        Raises:
+          ExampleError: it is missing or damaged; the message names it. Every other exception is
+            taken for the machine's or the network's: tried again, and then the end.
+        """
         ...
 
     def labels(self) -> np.ndarray:
@@ -107,7 +115,8 @@ class FileRecords:
         try:
             return Encoded(path.read_bytes(), int(self._labels[i]), str(path))
         except OSError as error:
-            raise DataError(f"image {path} cannot be read: {error.strerror}") from error
+            kind = ExampleError if error.errno in _NO_SUCH_FILE else DataError
+            raise kind(f"image {path} cannot be read: {error.strerror}") from error
 
     def labels(self) -> np.ndarray:
         """int32 [n], known without reading a file."""

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from PIL import Image
 from tqdm import tqdm
 
@@ -203,10 +204,11 @@ class TfdsRecords:
         return len(self._source)
 
     def __getitem__(self, i: int) -> Encoded:
-        raw = parse_example(self._source.record(i))
+        record = self._source.record(i)
         try:
+            raw = parse_example(record)
             return Encoded(raw[self._image][0], int(raw[self._label][0]), self._source.name(i))
-        except (KeyError, IndexError):
+        except (DecodeError, KeyError, IndexError, TypeError, ValueError):
             raise DamagedRecordError(
                 f"{self._source.name(i)} has no {self._image!r} with a {self._label!r}; it is "
                 "damaged or of another version. Copy or prepare it again."

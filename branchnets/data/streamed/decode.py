@@ -145,6 +145,7 @@ def decode(data: bytes, image_shape: Sequence[int], choose: Choose, decoder: str
 
     Raises:
       DataError: it cannot be read.
+      MemoryError: there is too little.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -153,6 +154,8 @@ def decode(data: bytes, image_shape: Sequence[int], choose: Choose, decoder: str
             return _with_pillow(image, image_shape, choose)
     except Image.UnidentifiedImageError:
         raise DataError("no image that can be read") from None
+    except MemoryError:  # says nothing of the file
+        raise
     # The decoders raise whatever they stumble over in a damaged file.
     except Exception as error:
         raise DataError(f"an image that cannot be read: {error}") from error

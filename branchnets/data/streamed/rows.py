@@ -7,19 +7,23 @@ whatever worker met it. Everything here is on the host and picklable.
 from __future__ import annotations
 
 import functools
+import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from branchnets.data.stored.records import StreamedSplit
+from branchnets.data.stored.records import Encoded, StreamedSplit
 from branchnets.data.streamed import decode, order
-from branchnets.errors import DataError
+from branchnets.errors import DataError, ExampleError
 
 #: Rows that one worker decodes at a time, at most.
 CHUNK = 16
 #: So many examples in a row that cannot be used are no accident.
 GIVE_UP = 100
+
+#: Seconds before each further try to read what the machine or the network did not give.
+_WAITS = (0.1, 1.0, 5.0)
 
 Chunk = dict[str, Any]
 
@@ -46,24 +50,37 @@ class Reading:
         """(image, label) of an example.
 
         Raises:
-          DataError: it cannot be used; the message names it.
+          ExampleError: it cannot be used; the message names it.
+          DataError: the machine or the network does not let it be read, tried again and again.
         """
-        try:
-            example = self.split[index]
-        except DataError:
-            raise
-        except Exception as error:  # a file system, a network, a damaged record
-            raise DataError(f"example {index} cannot be read: {error}") from error
+        example = self._read(index)
         if not 0 <= example.label < self.num_classes:
-            raise DataError(
+            raise ExampleError(
                 f"{example.name}: label {example.label} is outside the {self.num_classes} classes "
                 f"0..{self.num_classes - 1}"
             )
         try:
             pixels = decode.decode(example.data, self.image_shape, choose, self.decoder)
         except DataError as error:
-            raise DataError(f"{example.name}: {error}") from error
+            raise ExampleError(f"{example.name}: {error}") from error
+        except MemoryError as error:
+            raise DataError(f"{example.name}: too little memory to decode it") from error
         return pixels, example.label
+
+    def _read(self, index: int) -> Encoded:
+        for wait in (*_WAITS, None):
+            try:
+                return self.split[index]
+            except ExampleError:
+                raise
+            except FileNotFoundError as error:
+                raise ExampleError(f"example {index} cannot be read: {error}") from error
+            except Exception as error:  # a file system or a network
+                if wait is None:
+                    text = error if isinstance(error, DataError) else f"example {index}: {error!r}"
+                    raise DataError(f"{text} (tried {len(_WAITS) + 1} times)") from error
+                time.sleep(wait)
+        raise AssertionError("the last turn returns or raises")
 
     def empty(self, rows: int) -> Chunk:
         """A chunk of nothing: zero images, label 0, all `ok` False."""
@@ -141,7 +158,11 @@ class TrainRows:
         step, rows = self.part.locate(number)
         chunk = self.reading.empty(len(rows))
         for i, row in enumerate(rows):
-            faults = self._row(step, row, chunk, i)
+            try:
+                faults = self._row(step, row, chunk, i)
+            except DataError as error:
+                chunk["error"] = str(error)
+                break
             chunk["ok"][i] = not faults
             chunk["faults"] += faults
             if faults and (not self.reading.skip or len(faults) >= GIVE_UP):
@@ -161,7 +182,7 @@ class TrainRows:
                 index = int(indices[(start + further) % size])
                 chunk["image"][i], chunk["label"][i] = reading(index, choose)
                 break
-            except DataError as error:
+            except ExampleError as error:
                 faults.append(str(error))
         return tuple(faults)
 
@@ -211,11 +232,14 @@ class EvalRows:
             try:
                 chunk["image"][i], chunk["label"][i] = self.reading(index, choose)
                 chunk["ok"][i] = True
-            except DataError as error:
+            except ExampleError as error:
                 chunk["faults"] += (str(error),)
                 if not self.reading.skip:
                     chunk["error"] = _why(chunk["faults"], skip=False)
                     break
+            except DataError as error:
+                chunk["error"] = str(error)
+                break
         return chunk
 
 
