@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -47,6 +48,7 @@ class Command:
         # One device, as the whole run has; as many would each have a thread pool of their own.
         environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
         environment["PYTHONPATH"] = str(ROOT)
+        self._started = time.time()
         # Not beside the run, whose disk may be full.
         self._error = tempfile.NamedTemporaryFile("w+")
         self.process = subprocess.Popen(
@@ -75,10 +77,12 @@ class Command:
         return int(found[1]) if found else 0
 
     def saving(self):
-        """Whether a save is being written."""
-        if not self.checkpoints.is_dir():
-            return False
-        return any("tmp" in name for name in os.listdir(self.checkpoints))
+        """Whether a save of this process is on its way: what earlier ones left does not count."""
+        with contextlib.suppress(FileNotFoundError):  # the folder of checkpoints, or a save's
+            for entry in os.scandir(self.checkpoints):
+                if "tmp" in entry.name and entry.stat().st_mtime > self._started:
+                    return True
+        return False
 
     def whole(self):
         """The complete steps, ascending."""
