@@ -12,7 +12,7 @@ from branchnets import confusion, data
 from branchnets.data.device.resident import EvalInput
 from branchnets.engine import mesh as meshes
 from branchnets.engine.evaluate import Evaluator
-from branchnets.families import base
+from branchnets.families import base, objectives
 
 # Four classes; the last has no examples.
 MATRIX = np.array([[8, 2, 0, 0], [0, 5, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0]])
@@ -41,7 +41,7 @@ class TwoModes(base.Family):
         def mode(turn):
             def run(variables, extra, batch, key):
                 logits = self.model.apply(variables, batch["image"]).logits
-                return base.evaluation_metrics(logits[:, ::-1] if turn else logits, batch)
+                return objectives.evaluation_metrics(logits[:, ::-1] if turn else logits, batch)
 
             return run
 

@@ -18,7 +18,8 @@ from branchnets.engine import mesh as meshes
 from branchnets.engine.state import TrainState
 from branchnets.engine.step import BatchFn, split_batch
 from branchnets.errors import ConfigError, TrainingError
-from branchnets.families.base import Batch, Context, Family, Phase, purpose_key
+from branchnets.families.base import Context, Family, Phase, purpose_key
+from branchnets.families.objectives import Batch
 
 PyTree = Any
 

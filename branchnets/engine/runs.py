@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from branchnets import data
 from branchnets.engine import config as configs
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.evaluate import Evaluator
+from branchnets.engine.fits import check_fits, check_names, trained_spec
 from branchnets.engine.logging import read_metrics
 from branchnets.engine.reestimate import phase_at, reestimate
 from branchnets.engine.rundir import RunDir
@@ -213,12 +213,12 @@ def load_run(
     if config.ema.decay and not trained.ema.decay:
         raise ConfigError("the run kept no running averages of its weights; leave ema.decay out.")
     if trained.data != config.data:
-        _check_fits(_trained_spec(run_dir, trained), trained, config)
+        check_fits(trained_spec(run_dir, trained), trained, config)
     setup, state, step = _restore(run_dir, config, checkpoint, devices)
     own = run_dir.derived().get("data", {})
     mean = data.as_mean(own["mean"]) if "mean" in own else setup.dataset.mean
     if (size := config.eval.image_size) is not None and "mean" in own:
-        given = _trained_spec(run_dir, trained).image_shape[0]
+        given = trained_spec(run_dir, trained).image_shape[0]
         mean = data.resized_mean(mean, given, size)
     dataset = dataclasses.replace(
         setup.dataset,
@@ -247,9 +247,9 @@ def _restore(
     """
     trained_shape = None
     if config.eval.image_size is not None:
-        trained_shape = _trained_spec(run_dir, run_dir.config()).image_shape
+        trained_shape = trained_spec(run_dir, run_dir.config()).image_shape
     setup = prepare_evaluation(config, devices, trained_shape)
-    _check_names(run_dir, setup.dataset)
+    check_names(run_dir, setup.dataset)
     metric = config.checkpoint.best_metric
     with Checkpoints(run_dir.checkpoints, read_only=True, best_metric=metric) as checkpoints:
         step = checkpoint_step(checkpoints, checkpoint)
@@ -270,54 +270,3 @@ def checkpoint_step(
     if not checkpoint.isdecimal():
         raise ConfigError(f"{flag} is latest, best or a step, not {checkpoint!r}.")
     return int(checkpoint)
-
-
-def _trained_spec(run_dir: RunDir, trained: ConfigDict) -> data.DataSpec:
-    """What the network was trained on, from the run itself: its data may have moved since."""
-    saved = run_dir.derived().get("data", {})
-    if not {"class_names", "image_shape"} <= saved.keys():
-        return data.spec(None, trained.data)
-    names = tuple(saved["class_names"])
-    return data.DataSpec(tuple(saved["image_shape"]), len(names), names)
-
-
-def _check_fits(own: data.DataSpec, trained: ConfigDict, given: ConfigDict) -> None:
-    """Refuses a data set that the network of a run cannot be given, before anything is read."""
-    other = data.spec(None, given.data)
-    if own.num_classes != other.num_classes:
-        raise ConfigError(
-            f"the run was trained for the {own.num_classes} classes of {trained.data.name}; "
-            f"{given.data.name} has {other.num_classes}, so its labels mean something else."
-        )
-    same_channels = own.image_shape[2:] == other.image_shape[2:]
-    resized = same_channels and given.eval.image_size is not None
-    if resized or own.image_shape == other.image_shape:
-        return
-    hint = ""
-    if same_channels:
-        hint = (
-            f" --config.data.image_size={own.image_shape[0]} resizes; --config.eval.image_size "
-            "evaluates at any size."
-        )
-    raise ConfigError(
-        f"the run was trained on images of shape {own.image_shape}; those of "
-        f"{given.data.name} are {other.image_shape}.{hint}"
-    )
-
-
-def _check_names(run_dir: RunDir, dataset: data.Dataset) -> None:
-    """Refuses data whose labels mean something else; a run that kept no names takes any."""
-    own = run_dir.derived().get("data", {}).get("class_names")
-    if own is None or list(own) == list(dataset.class_names):
-        return
-    pairs = itertools.zip_longest(own, dataset.class_names)
-    label, (expected, given) = next((i, pair) for i, pair in enumerate(pairs) if len(set(pair)) > 1)
-    raise ConfigError(
-        f"class {label} of the run is {_named(expected)}; that of the data set {dataset.name} is "
-        f"{_named(given)}, so its labels mean something else. Give data with the run's classes, "
-        "named as they were."
-    )
-
-
-def _named(name: str | None) -> str:
-    return "none at all" if name is None else repr(name)

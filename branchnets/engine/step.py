@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 from branchnets.engine import ema
 from branchnets.engine import mesh as meshes
 from branchnets.engine.state import TrainState
-from branchnets.families.base import Aux, Batch, Context, Family, Metrics, Phase, purpose_key
+from branchnets.families.base import Aux, Context, Family, Phase, purpose_key
+from branchnets.families.objectives import Batch, Metrics
 
 PyTree = Any
 #: (arrays, step, key) -> batch; traced.  What an input's ``batch`` is.  ``arrays["key"]`` is the

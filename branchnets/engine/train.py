@@ -1,37 +1,24 @@
-"""The training loop: steps, looks at the metrics, evaluations, checkpoints, and how it ends."""
+"""A run of training: what it starts from, what is told and refused first, and how it ends."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
-import time
-from collections.abc import Iterator
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from branchnets.engine import budget, environment, evaluate, transfer
-from branchnets.engine import mesh as meshes
+from branchnets.engine import budget, environment, transfer
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.executable import Executables
-from branchnets.engine.logging import MetricWriter, read_metrics
-from branchnets.engine.progress import Progress
-from branchnets.engine.reestimate import phase_at, reestimate
+from branchnets.engine.loop import Loop
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import Setup, prepare
 from branchnets.engine.state import TrainState
-from branchnets.engine.step import Tally
-from branchnets.engine.stopping import PREEMPTED, StopRequest
+from branchnets.engine.stopping import StopRequest
 from branchnets.engine.summary import summarise
-from branchnets.errors import DataError, TrainingError, UserError
-from branchnets.families.base import Phase
-
-#: Steps that the host may be ahead of the devices: enough to keep them busy, few enough to stop.
-_AHEAD = 2
+from branchnets.errors import UserError
 
 
 def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = None) -> int:
@@ -115,202 +102,6 @@ def _begin(setup: Setup, run_dir: RunDir, start: transfer.Start | None) -> Train
     return setup.init_state(start.given)
 
 
-@dataclasses.dataclass
-class Loop:
-    """One stretch of training, from a state to the end or to a request to stop.
-
-    Attributes:
-      done: steps done.
-    """
-
-    setup: Setup
-    run_dir: RunDir
-    checkpoints: Checkpoints
-    stop: StopRequest
-    executables: Executables
-    state: TrainState
-    done: int
-
-    def __post_init__(self) -> None:
-        setup, resolved = self.setup, self.setup.resolved
-        first = jax.process_index() == 0
-        self.writer = MetricWriter(self.run_dir.path, start_step=self.done, enabled=first)
-        self.progress = Progress(
-            resolved.total_steps, batch_size=setup.config.batch_size, enabled=first
-        )
-        self.evaluator = evaluate.Evaluator(setup.family, setup.config.seed)
-        # Once for the whole run: its normalisation is compiled anew with every instance.
-        self._validation = setup.evaluation_input(setup.validation_split)
-        self._before = _seconds_before(self.run_dir)
-        self._started = time.monotonic()
-        self._saved = self.done if self.done else None
-        self._unreadable = 0
-        self._markers: list[jax.Array] = []
-        self._tally: Tally | None = None
-        self._told = not first
-        self.executables.say = self.progress.message
-
-    def run(self) -> int | None:
-        """Trains; None at the end of the run, else the status to stop with."""
-        try:
-            begin = 0
-            for phase in self.setup.family.phases(self.setup.resolved.total_steps):
-                end = begin + phase.steps
-                if self.done < end:
-                    if self.done == begin:
-                        entered = self.setup.family.enter_phase(self.state, phase)
-                        # Where they were, if not there already: the step is compiled for it.
-                        self.state = jax.device_put(entered, meshes.replicated(self.setup.mesh))
-                    status = self._run_phase(phase, end)
-                    if status is not None:
-                        return status
-                begin = end
-            return None
-        finally:
-            self.progress.close()
-
-    def _run_phase(self, phase: Phase, end: int) -> int | None:
-        setup = self.setup
-        executable = self.executables.get(phase, self._arrays())
-        self._look()  # at the rest of the phase before
-        self._empty_tally = executable.empty_tally
-        self._tally = self._empty_tally()
-        self.progress.message(
-            f"{setup.config.model.name} on {setup.dataset.name}: steps {self.done} to {end}"
-        )
-        while self.done < end:
-            arrays = self._arrays()
-            self.state, self._tally, marker = executable.step(self.state, arrays, self._tally)
-            self.done += 1
-            self._wait(marker)
-            self._after_step()
-            if self.stop.status is not None or self.checkpoints.reached_preemption(self.done):
-                self._look()
-                self._save(None)
-                return self.stop.status or PREEMPTED
-        return None
-
-    def _arrays(self) -> Any:
-        """What the next step needs."""
-        with self._saving_first():
-            return self.setup.inputs.arrays(self.done)
-
-    @contextlib.contextmanager
-    def _saving_first(self) -> Iterator[None]:
-        """Where the input fails, what was trained is saved before the run ends."""
-        try:
-            yield
-        except DataError:
-            # Saving waits for all processes, and the others do not know that this one has failed.
-            if jax.process_count() == 1:
-                self._look()
-                self._save(None)
-            raise
-
-    def _wait(self, marker: jax.Array) -> None:
-        # Without this the host runs far ahead, and Ctrl-C would wait for all that is queued.
-        self._markers.append(marker)
-        if len(self._markers) > _AHEAD or self.done == 1:
-            jax.block_until_ready(self._markers.pop(0))
-
-    def _after_step(self) -> None:
-        resolved = self.setup.resolved
-        last = self.done == resolved.total_steps
-        evaluate_now = last or self.done % resolved.eval_every_steps == 0
-        save_now = last or self.done % resolved.checkpoint_every_steps == 0
-        if evaluate_now or save_now or self.done % resolved.log_every_steps == 0:
-            self._look()
-        if last:
-            self._reestimate()
-        with self._saving_first():
-            metrics = self._evaluate() if evaluate_now else None
-        if save_now:
-            self._save(metrics)
-
-    def _look(self) -> None:
-        """Reads the interval's tally, writes it, and stops the run if an update was not finite."""
-        tally = jax.device_get(self._tally)
-        if tally is None or not tally.steps:
-            return
-        if tally.first_bad_step >= 0:
-            terms = [name for name, bad in tally.bad.items() if bad]
-            raise TrainingError(
-                f"the update of step {int(tally.first_bad_step)} was not finite "
-                f"({', '.join(terms)}). It was discarded, and nothing after it was saved; the "
-                f"newest checkpoint is of step {self._saved or 'none'}. A lower "
-                "--config.optimizer.learning_rate, a longer schedule.warmup_epochs or "
-                "optimizer.grad_clip often helps; these want a new --workdir."
-            )
-        self._tally = self._empty_tally()
-        metrics = {name: evaluate.mean(*pair) for name, pair in tally.metrics.items()}
-        metrics["learning_rate"] = float(self.setup.rate(jnp.asarray(self.done - 1)))
-        self.progress.update(self.done, loss=metrics["loss"], accuracy=metrics["accuracy"])
-        self._tell_time()
-        if rate := self.progress.examples_per_second:
-            metrics["examples_per_second"] = rate
-        if self.setup.dataset.streamed:  # images that others stood for, in this interval
-            total = self.setup.inputs.unreadable
-            metrics["unreadable"], self._unreadable = total - self._unreadable, total
-        metrics["seconds"] = self.seconds
-        self.writer.write(self.done, metrics, split="train", epoch=self._epoch)
-
-    def _tell_time(self) -> None:
-        """Once, when the rate is known: how long the run will take."""
-        rate, resolved, config = self.progress.settled_rate, self.setup.resolved, self.setup.config
-        if self._told or not rate:
-            return
-        self._told = True
-        left = (resolved.total_steps - self.done) * config.batch_size / rate
-        epoch = resolved.steps_per_epoch * config.batch_size / rate
-        self.progress.message(budget.expected(self.seconds, left, epoch, config.epochs))
-
-    @property
-    def seconds(self) -> float:
-        """Training time of the run in seconds, that before an interruption included."""
-        return round(self._before + time.monotonic() - self._started, 1)
-
-    @property
-    def _epoch(self) -> float:
-        return self.done / self.setup.resolved.steps_per_epoch
-
-    def _reestimate(self) -> None:
-        """Takes batch-norm statistics anew, from the batches that further steps would have."""
-        setup, batches = self.setup, self.setup.config.bn_reestimation.batches
-        if not batches:
-            return
-        self.progress.message(f"batch-norm statistics of {batches} training batches ...")
-        phases = setup.family.phases(setup.resolved.total_steps)
-        with self.progress.pause():
-            self.state = reestimate(
-                setup.family,
-                self.state,
-                setup.inputs,
-                phase_at(phases, self.done),
-                range(self.done, self.done + batches),
-                setup.mesh,
-                setup.config.optimizer.accumulate_steps,
-            )
-
-    def _evaluate(self) -> dict[str, float]:
-        split = self.setup.validation_split
-        with self.progress.pause():
-            metrics = self.evaluator(self.state.averaged, self.state.extra, self._validation)
-        found = evaluate.scalars(metrics)
-        self.writer.write(self.done, found, split=split, epoch=self._epoch)
-        self.progress.message(
-            f"step {self.done} · {split} accuracy {found['accuracy']:.2%}, "
-            f"cross-entropy {found['cross_entropy']:.4g}"
-        )
-        return found
-
-    def _save(self, metrics: dict[str, float] | None) -> None:
-        if self._saved == self.done:
-            return
-        with self.progress.pause():
-            self.checkpoints.save(self.done, self.state, metrics)
-        self._saved = self.done
-
-
 def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
@@ -329,10 +120,3 @@ def _tell_decoder(setup: Setup, run_dir: RunDir) -> None:
             "OpenCV where it is installed).",
             file=sys.stderr,
         )
-
-
-def _seconds_before(run_dir: RunDir) -> float:
-    """The training time that the metrics of an interrupted run tell of."""
-    file = run_dir.path / "metrics.jsonl"
-    lines = read_metrics(file) if file.exists() else []
-    return max((line.get("seconds", 0.0) for line in lines), default=0.0)

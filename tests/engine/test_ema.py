@@ -15,7 +15,7 @@ from branchnets.engine import state as states
 from branchnets.engine.leaves import named
 from branchnets.engine.setup import prepare
 from branchnets.engine.step import make_step
-from branchnets.families import base
+from branchnets.families import base, objectives
 
 ARRAYS = {"key": jax.random.key_data(jax.random.key(0))}
 
@@ -39,7 +39,7 @@ class ToyFamily(base.Family):
         output, mutated = self.model.apply(
             variables, batch["image"], train=True, mutable=["batch_stats"]
         )
-        metrics = base.classification_metrics(output.logits, batch)
+        metrics = objectives.classification_metrics(output.logits, batch)
         return {"class": self.class_loss(output.logits, batch)}, base.Aux(metrics, mutated)
 
 

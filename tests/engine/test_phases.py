@@ -12,6 +12,7 @@ from branchnets.engine import mesh as meshes
 from branchnets.engine import step as steps
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.loop import Loop
 from branchnets.engine.setup import prepare
 from branchnets.engine.stopping import PREEMPTED
 from branchnets.families.maskconnect import masks
@@ -100,14 +101,14 @@ def test_the_state_has_one_structure_and_momentum_goes_on(phased, whole):
 def test_a_run_stopped_inside_a_phase_ends_where_an_uninterrupted_one_ends(
     phased, whole, step, tmp_path, monkeypatch, capsys
 ):
-    original = training.Loop._after_step
+    original = Loop._after_step
 
     def after(loop):
         original(loop)
         if loop.done == step:
             loop.stop.status = PREEMPTED
 
-    monkeypatch.setattr(training.Loop, "_after_step", after)
+    monkeypatch.setattr(Loop, "_after_step", after)
     assert training.train(phased(), str(tmp_path), ONE) == PREEMPTED
     monkeypatch.undo()
     assert training.train(phased(), str(tmp_path), ONE) == 0

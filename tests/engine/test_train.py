@@ -20,6 +20,7 @@ from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.evaluate import Evaluator
 from branchnets.engine.logging import read_metrics
+from branchnets.engine.loop import Loop
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.runs import load_run
 from branchnets.engine.setup import prepare
@@ -47,14 +48,14 @@ def stop_at(monkeypatch):
     """Asks the run to stop after a step, as the signal would."""
 
     def arrange(step, status=PREEMPTED):
-        original = training.Loop._after_step
+        original = Loop._after_step
 
         def after(loop):
             original(loop)
             if loop.done == step:
                 loop.stop.status = status
 
-        monkeypatch.setattr(training.Loop, "_after_step", after)
+        monkeypatch.setattr(Loop, "_after_step", after)
 
     yield arrange
     monkeypatch.undo()

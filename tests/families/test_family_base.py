@@ -11,7 +11,7 @@ import pytest
 
 from branchnets import data, families
 from branchnets.engine import config as configs
-from branchnets.families import base
+from branchnets.families import base, objectives
 from branchnets.families.maskconnect.family import MaskConnectFamily
 from branchnets.families.plain.family import PlainFamily
 
@@ -19,7 +19,7 @@ from branchnets.families.plain.family import PlainFamily
 def test_metrics_count_each_example_once_and_padding_never():
     logits = jnp.array([[3.0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 9.0], [1.0] * 7])
     batch = {"label": jnp.array([0, 0, 3]), "mask": jnp.array([1.0, 1.0, 0.0])}
-    found = base.classification_metrics(logits, batch)
+    found = objectives.classification_metrics(logits, batch)
     assert [float(x) for x in found["accuracy"]] == [1, 2]
     # Of six equal logits the first by index counts as ranked above the others.
     assert [float(x) for x in found["top5_accuracy"]] == [2, 2]
@@ -29,24 +29,24 @@ def test_metrics_count_each_example_once_and_padding_never():
 
 def test_a_constant_output_is_not_always_right():
     batch = {"label": jnp.arange(10)}
-    found = base.classification_metrics(jnp.zeros((10, 10)), batch)
+    found = objectives.classification_metrics(jnp.zeros((10, 10)), batch)
     assert float(found["accuracy"][0]) == 1 and float(found["top5_accuracy"][0]) == 5
 
 
 def test_what_is_not_a_number_is_not_right():
     batch = {"label": jnp.arange(10)}
-    found = base.classification_metrics(jnp.full((10, 10), jnp.nan), batch)
+    found = objectives.classification_metrics(jnp.full((10, 10), jnp.nan), batch)
     assert float(found["accuracy"][0]) == 0 and float(found["top5_accuracy"][0]) == 0
 
 
 def test_few_classes_have_no_top5():
-    assert "top5_accuracy" not in base.classification_metrics(
+    assert "top5_accuracy" not in objectives.classification_metrics(
         jnp.zeros((2, 5)), {"label": jnp.zeros(2, jnp.int32)}
     )
 
 
 def test_sums_keep_the_axes_of_a_metric():
-    total, count = base.summed(jnp.ones((3, 2, 4)), jnp.array([1.0, 0, 1]))
+    total, count = objectives.summed(jnp.ones((3, 2, 4)), jnp.array([1.0, 0, 1]))
     assert total.shape == (2, 4) and (total == 2).all() and count == 2
 
 
@@ -59,7 +59,7 @@ def test_purposes_do_not_share_random_numbers():
 
 def test_cross_entropy_gradient_is_softmax_minus_one_hot():
     logits = jnp.array([[0.5, -1.0, 2.0]])
-    gradient = jax.grad(lambda x: base.cross_entropy(x, jnp.array([1]))[0])(logits)
+    gradient = jax.grad(lambda x: objectives.cross_entropy(x, jnp.array([1]))[0])(logits)
     np.testing.assert_allclose(gradient, jax.nn.softmax(logits) - jnp.eye(3)[1], atol=1e-6)
 
 
@@ -68,16 +68,16 @@ def test_label_smoothing_by_hand():
     logits = jnp.log(jnp.array([[1.0, 2.0, 5.0]]))
     probabilities = np.array([1, 2, 5]) / 8
     target = 0.9 * np.eye(3)[1] + 0.1 / 3
-    found = base.cross_entropy(logits, jnp.array([1]), 0.1)
+    found = objectives.cross_entropy(logits, jnp.array([1]), 0.1)
     assert float(found[0]) == pytest.approx(-(target * np.log(probabilities)).sum(), rel=1e-6)
-    gradient = jax.grad(lambda x: base.cross_entropy(x, jnp.array([1]), 0.1)[0])(logits)
+    gradient = jax.grad(lambda x: objectives.cross_entropy(x, jnp.array([1]), 0.1)[0])(logits)
     np.testing.assert_allclose(gradient[0], probabilities - target, atol=1e-6)
     # Against the installed implementation.
     logits = jax.random.normal(jax.random.key(0), (8, 7))
     labels = jnp.arange(8) % 7
     soft = optax.smooth_labels(jax.nn.one_hot(labels, 7), 0.3)
     np.testing.assert_allclose(
-        base.cross_entropy(logits, labels, 0.3),
+        objectives.cross_entropy(logits, labels, 0.3),
         optax.softmax_cross_entropy(logits, soft),
         rtol=1e-5,
     )
@@ -98,17 +98,17 @@ def test_a_mixed_example_has_both_labels_in_their_shares():
     assert float(family.class_loss(logits, batch)) == pytest.approx(float(wanted), rel=1e-5)
     # The metrics are those of the mixed target too, without smoothing.
     sure = 9.0 * jax.nn.one_hot(jnp.array([3, 1, 2]), 7)
-    found = base.classification_metrics(sure, batch)
+    found = objectives.classification_metrics(sure, batch)
     assert [float(x) for x in found["accuracy"]] == pytest.approx([0.75 + 1 + 1, 3])
     wanted = optax.softmax_cross_entropy(sure, target).sum()
     assert float(found["cross_entropy"][0]) == pytest.approx(float(wanted), rel=1e-5)
     # Any trailing axes, and nothing at all without shares.
     words = jnp.arange(14.0).reshape(7, 2)
     np.testing.assert_allclose(
-        base.over_labels(lambda labels: words[labels], batch), target @ words, rtol=1e-6
+        objectives.over_labels(lambda labels: words[labels], batch), target @ words, rtol=1e-6
     )
     alone = {"label": batch["label"]}
-    np.testing.assert_array_equal(base.over_labels(lambda x: words[x], alone), words[:3])
+    np.testing.assert_array_equal(objectives.over_labels(lambda x: words[x], alone), words[:3])
 
 
 class Answers:

@@ -10,8 +10,9 @@ from branchnets import data, families
 from branchnets.engine import config as configs
 from branchnets.engine import state as states
 from branchnets.engine.step import make_step
-from branchnets.families.base import Context, cross_entropy
+from branchnets.families.base import Context
 from branchnets.families.maskconnect import masks
+from branchnets.families.objectives import cross_entropy
 
 SPEC = data.DataSpec((4, 4, 1), 10, tuple("abcdefghij"))
 IMAGES = jax.random.normal(jax.random.key(3), (8, 4, 4, 1))

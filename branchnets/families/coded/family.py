@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from branchnets.errors import ConfigError, unknown
-from branchnets.families import base
+from branchnets.families import base, objectives
 from branchnets.families.coded import ablations, codes, extract, losses, slim
 from branchnets.families.coded.energy_map import render_energy_map
 from branchnets.families.coded.model import CodedBlockSpec, CodedOutput, CodedResNeXt
@@ -98,7 +98,7 @@ class CodedFamily(base.Family):
     def _codewords(self, block: str) -> jax.Array:
         return jnp.asarray(self.schemes[block].codewords)
 
-    def coding_terms(self, output: CodedOutput, batch: base.Batch) -> dict[str, jax.Array]:
+    def coding_terms(self, output: CodedOutput, batch: objectives.Batch) -> dict[str, jax.Array]:
         """Block name -> L_code of each example, [B]; of a mixed one, the mean over its labels."""
 
         def term(block: str, labels: jax.Array) -> jax.Array:
@@ -110,17 +110,21 @@ class CodedFamily(base.Family):
             )
 
         return {
-            block: base.over_labels(functools.partial(term, block), batch)
+            block: objectives.over_labels(functools.partial(term, block), batch)
             for block in output.energies
         }
 
-    def _may_learn(self, block: str, batch: base.Batch) -> jax.Array:
+    def _may_learn(self, block: str, batch: objectives.Batch) -> jax.Array:
         """[B, N]: the share of an example's gradient that a branch gets (footnote 5)."""
         words = self._codewords(block).astype(jnp.float32)
-        return base.over_labels(lambda labels: words[labels], batch)
+        return objectives.over_labels(lambda labels: words[labels], batch)
 
     def loss(
-        self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, context: base.Context
+        self,
+        variables: base.PyTree,
+        extra: base.PyTree,
+        batch: objectives.Batch,
+        context: base.Context,
     ) -> tuple[dict[str, jax.Array], base.Aux]:
         mask, gradient = batch.get("mask"), None
         if self.block_gradients:
@@ -138,31 +142,31 @@ class CodedFamily(base.Family):
         coding = self.coding_terms(output, batch)
         terms = {"class": self.class_loss(output.logits, batch)}
         if coding and not self.block_gradients:
-            means = [base.masked_mean(v, mask) for v in coding.values()]
+            means = [objectives.masked_mean(v, mask) for v in coding.values()]
             terms["code"] = self.mu * jnp.sum(jnp.stack(means))
-        metrics = base.classification_metrics(output.logits, batch)
-        metrics |= {f"coding_loss/{b}": base.summed(v, mask) for b, v in coding.items()}
+        metrics = objectives.classification_metrics(output.logits, batch)
+        metrics |= {f"coding_loss/{b}": objectives.summed(v, mask) for b, v in coding.items()}
         return terms, base.Aux(metrics, mutated)
 
     def eval_modes(self) -> dict[str, base.EvalMode]:
         return {"": self._full}
 
     def _full(
-        self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, key: jax.Array
-    ) -> base.Metrics:
+        self, variables: base.PyTree, extra: base.PyTree, batch: objectives.Batch, key: jax.Array
+    ) -> objectives.Metrics:
         """Accuracy of the network and of every early decoder, and the class x branch energies."""
         output: Any = self.model.apply(variables, batch["image"], train=False)
         mask, labels = batch.get("mask"), batch["label"]
-        metrics = base.evaluation_metrics(output.logits, batch)
+        metrics = objectives.evaluation_metrics(output.logits, batch)
         metrics |= {
-            f"coding_loss/{block}": base.summed(value, mask)
+            f"coding_loss/{block}": objectives.summed(value, mask)
             for block, value in self.coding_terms(output, batch).items()
         }
         weights = jnp.ones(len(labels)) if mask is None else jnp.asarray(mask)
         members = jax.nn.one_hot(labels, self.model.num_classes) * weights[:, None]
         for block, energies in output.energies.items():
             predicted, _ = losses.decode(energies, self._codewords(block))
-            metrics[f"early_accuracy/{block}"] = base.summed(predicted == labels, mask)
+            metrics[f"early_accuracy/{block}"] = objectives.summed(predicted == labels, mask)
             metrics[f"energy_map/{block}"] = (
                 jnp.einsum("bk,bn->kn", members, energies, precision="highest"),
                 jnp.sum(members, axis=0)[:, None],

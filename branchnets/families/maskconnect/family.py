@@ -15,7 +15,7 @@ import optax
 
 from branchnets import counting
 from branchnets.errors import ConfigError, unknown
-from branchnets.families import base
+from branchnets.families import base, objectives
 from branchnets.families.maskconnect import ablations, connectivity, masks
 from branchnets.families.maskconnect.model import MaskConnectNet, ModuleSpec
 from branchnets.families.maskconnect.plan import check_plan, read_plan
@@ -142,7 +142,11 @@ class MaskConnectFamily(base.Family):
         return masks.top(mask, self.model.fan_in)
 
     def loss(
-        self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, context: base.Context
+        self,
+        variables: base.PyTree,
+        extra: base.PyTree,
+        batch: objectives.Batch,
+        context: base.Context,
     ) -> tuple[dict[str, jax.Array], base.Aux]:
         mask = batch.get("mask")
         learning = context.phase.mode == "learn"
@@ -159,7 +163,7 @@ class MaskConnectFamily(base.Family):
             **self._connect("sample" if learning else "top"),
         )
         terms = {"class": self.class_loss(output.logits, batch)}
-        metrics = base.classification_metrics(output.logits, batch)
+        metrics = objectives.classification_metrics(output.logits, batch)
         one = jnp.ones(())
         for name, value in variables.get("masks", {}).items():
             metrics[f"mask_entropy/{name}"] = (jnp.mean(connectivity.entropy(value)), one)
@@ -205,8 +209,8 @@ class MaskConnectFamily(base.Family):
 
     def _evaluate(self, connect: str) -> base.EvalMode:
         def mode(
-            variables: base.PyTree, extra: base.PyTree, batch: base.Batch, key: jax.Array
-        ) -> base.Metrics:
+            variables: base.PyTree, extra: base.PyTree, batch: objectives.Batch, key: jax.Array
+        ) -> objectives.Metrics:
             output: Any = self.model.apply(
                 variables,
                 batch["image"],
@@ -214,7 +218,7 @@ class MaskConnectFamily(base.Family):
                 rngs={"masks": key},
                 **self._connect(connect),
             )
-            metrics = base.evaluation_metrics(output.logits, batch)
+            metrics = objectives.evaluation_metrics(output.logits, batch)
             if connect == "top":
                 one = jnp.ones(())
                 for name, chosen in getattr(output, "connections", {}).items():

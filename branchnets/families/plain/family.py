@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from branchnets.families import base
+from branchnets.families import base, objectives
 from branchnets.registry import build_from_config
 
 
@@ -35,7 +35,11 @@ class PlainFamily(base.Family):
         return cls(model=build_from_config(config, data_spec))
 
     def loss(
-        self, variables: base.PyTree, extra: base.PyTree, batch: base.Batch, context: base.Context
+        self,
+        variables: base.PyTree,
+        extra: base.PyTree,
+        batch: objectives.Batch,
+        context: base.Context,
     ) -> tuple[dict[str, jax.Array], base.Aux]:
         mask = batch.get("mask")
         output: Any
@@ -43,13 +47,13 @@ class PlainFamily(base.Family):
             variables, batch["image"], train=True, mask=mask, mutable=["batch_stats"]
         )
         terms = {"class": self.class_loss(output.logits, batch)}
-        return terms, base.Aux(base.classification_metrics(output.logits, batch), mutated)
+        return terms, base.Aux(objectives.classification_metrics(output.logits, batch), mutated)
 
     def eval_modes(self) -> dict[str, base.EvalMode]:
         def full(
-            variables: base.PyTree, extra: base.PyTree, batch: base.Batch, key: jax.Array
-        ) -> base.Metrics:
+            variables: base.PyTree, extra: base.PyTree, batch: objectives.Batch, key: jax.Array
+        ) -> objectives.Metrics:
             output: Any = self.model.apply(variables, batch["image"], train=False)
-            return base.evaluation_metrics(output.logits, batch)
+            return objectives.evaluation_metrics(output.logits, batch)
 
         return {"": full}
