@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
 
 _FLAGS = {
     "--xla_force_host_platform_device_count": "8",
@@ -19,3 +24,37 @@ _CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+
+@pytest.fixture
+def two_processes():
+    """Runs a program as both processes of a JAX cluster: (source, *arguments) -> their outputs.
+
+    The source reads its process number and the coordinator's port from argv[1:3], and the arguments
+    after them; both must end with status 0. Each has one device.
+    """
+
+    def run(source: str, *arguments: object) -> list[tuple[str, str]]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(filter(None, sys.path))}
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", source, str(process), port, *map(str, arguments)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            for process in range(2)
+        ]
+        try:
+            outputs = [worker.communicate(timeout=180) for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
+        assert [worker.returncode for worker in workers] == [0, 0], outputs
+        return outputs
+
+    return run

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from jpeg_tree import write_tree
@@ -41,32 +37,15 @@ for name, images, labels in batches(root, (0, 4)):
     (image,), (label,) = images.addressable_shards, labels.addressable_shards
     assert image.index[0] == label.index[0] == slice(4 * process, 4 * process + 4)
     found[f"{{name}} images"], found[f"{{name}} labels"] = image.data, label.data
-np.savez(out, **found)
+np.savez(f"{{out}}/{{process}}", **found)
 """
 
 
 @pytest.mark.multiprocess
-def test_two_processes_hold_the_batch_of_one(tmp_path):
+def test_two_processes_hold_the_batch_of_one(tmp_path, two_processes):
     for split, count, seed in (("train", 9, 0), ("test", 3, 100)):
         write_tree(tmp_path / split, ("ant", "bee", "cat"), count, seed)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(process), port, tmp_path, tmp_path / f"{process}"],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={"JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(filter(None, sys.path))},
-        )
-        for process in range(2)
-    ]
-    try:
-        errors = [worker.communicate(timeout=120)[1] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], errors
+    two_processes(WORKER, tmp_path, tmp_path)
     one, two = (np.load(tmp_path / f"{process}.npz") for process in range(2))
     scope: dict = {}
     exec(MAKE, scope)

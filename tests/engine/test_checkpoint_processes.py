@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-
 import pytest
 
 WORKER = """
@@ -60,26 +56,7 @@ else:
 
 
 @pytest.mark.multiprocess
-def test_two_processes_save_agree_on_damage_and_restore(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    directory = tmp_path / "checkpoints"
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(process), port, str(directory)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={"JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(filter(None, sys.path))},
-        )
-        for process in range(2)
-    ]
-    try:
-        outputs = [worker.communicate(timeout=120) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], outputs
+def test_two_processes_save_agree_on_damage_and_restore(tmp_path, two_processes):
+    outputs = two_processes(WORKER, tmp_path / "checkpoints")
     assert "damaged-1, damaged-2, damaged-2-2" in outputs[0][0]
     assert "see its message" in outputs[1][0]
