@@ -81,7 +81,7 @@ def load(cfg: Any) -> Dataset:
       A Dataset in host memory, or one that is streamed.
 
     Raises:
-      ValueError: an unknown name or an impossible size.
+      ValueError: an unknown name, an impossible size, or channels that the set does not have.
       DatasetNotFound: files are missing; the message has the command that prepares them.
 
     Example:
@@ -89,6 +89,12 @@ def load(cfg: Any) -> Dataset:
       >>> load(SimpleNamespace(name="digits", image_size=16)).image_shape
       (16, 16, 1)
     """
+    own, channels = spec(None, cfg).image_shape[-1], field(cfg, "channels")
+    if channels not in (None, own):
+        raise DataError(
+            f"data.channels={channels}: the images of {cfg.name} have {own}; leave it empty "
+            f"(folder, fake and {TFDS}NAME take others)"
+        )
     dataset = prepare(source(field(cfg, "name")).read(cfg), cfg)
     if field(cfg, "stream", False) and not dataset.streamed:
         raise DataError(
@@ -100,7 +106,8 @@ def load(cfg: Any) -> Dataset:
 def spec(dataset: Dataset | None, cfg: Any) -> DataSpec:
     """Image shape and classes: of a loaded dataset, or of what `cfg` would load if it is None.
 
-    The second form reads no file, so a model can be described where the data is not.
+    The second form reads no images, and of published sets no file, so that a model can be described
+    where the data is not; of `folder` it looks at names, of `tfds/NAME` at what tfds says of it.
     """
     if dataset is not None:
         return dataset.spec

@@ -38,7 +38,7 @@ def base(family: str = "plain") -> ConfigDict:
         `crop_size` (optional: of the square that the network is given of an image, at a random
         place in training and in the middle in evaluation), `per_pixel_mean` (optional: subtract the
         mean image of the training split in place of its mean colour, before images are cropped),
-        `channels` (optional: of image folders and the fake source), `num_classes` and `fake_size`
+        `channels` (optional: of `folder`, `tfds/` and `fake`), `num_classes` and `fake_size`
         (optional: of the fake source), `mean` and `std` (optional: per channel, pixels from 0 to 1,
         in place of the data set's own), `stream` (optional: decode images as they are needed
         instead of holding them all; empty = as the data set does), and of streamed sets `workers`

@@ -112,6 +112,14 @@ def test_crops_that_there_cannot_be(wrong, message):
             ask(cfg)
 
 
+def test_channels_that_a_data_set_does_not_have():
+    for name in ("imagenet2012", "digits", "cifar10"):
+        cfg = SimpleNamespace(name=name, channels=2)
+        with pytest.raises(DataError, match=rf"channels=2: the images of {name} have"):
+            data.load(cfg)
+    assert data.load(SimpleNamespace(name="digits", channels=1)).image_shape == (8, 8, 1)
+
+
 def test_framed_cuts_or_surrounds():
     images = make_split(shape=(4, 7, 1)).images
     both = prepare.framed(images, 6, 4)

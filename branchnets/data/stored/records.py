@@ -1,6 +1,6 @@
 """Splits that are too large to hold as pixels: examples as they are stored, read when needed.
 
-Everything here is on the host and imports no JAX: worker processes open it anew.
+Everything here is on the host and starts no device: worker processes open it anew.
 """
 
 from __future__ import annotations

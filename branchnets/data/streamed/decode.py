@@ -2,7 +2,7 @@
 
 A part is chosen from the image's size alone, so that a JPEG can be decoded at a half, a quarter or
 an eighth of its size where that still leaves the part at least as large as what is asked for.
-Everything here is on the host and imports no JAX.
+Everything here is on the host and starts no device.
 """
 
 from __future__ import annotations
