@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +45,11 @@ def _free_on(device: Any) -> int | None:
 
 
 def host_free(root: Path = Path("/")) -> int | None:
-    """Bytes of host memory that this process can still take, swap space included.
+    """Bytes of host memory that this process can still take.
 
-    That is what the system has left, or what the control groups of the process (a container's, or
-    those of a batch system) leave of their limits, whichever is less. Files kept in memory count as
-    free: the system gives them up.
+    That is what the system has left, swap space included, or what the control groups of the
+    process (a container's, or those of a batch system) leave of their limits of memory, swap space
+    left out, whichever is less. Files kept in memory count as free: the system gives them up.
 
     Args:
       root: where `proc` and `sys` are.
@@ -89,13 +90,20 @@ def _physical() -> int | None:
         return None
 
 
-# Of the two versions of control groups: where the limits lie, and what the files are called.
-_V2 = ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file")
+# Of the two versions of control groups: where the limits lie, what the files are called, and what
+# of the usage the kernel gives up when a limit is near. Files read twice are "active"; what lies in
+# shared memory is among neither.
+_V2 = (
+    "sys/fs/cgroup",
+    "memory.max",
+    "memory.current",
+    ("inactive_file", "active_file", "slab_reclaimable"),
+)
 _V1 = (
     "sys/fs/cgroup/memory",
     "memory.limit_in_bytes",
     "memory.usage_in_bytes",
-    "total_inactive_file",
+    ("total_inactive_file", "total_active_file"),
 )
 
 
@@ -110,11 +118,13 @@ def _control_groups(root: Path) -> list[int]:
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and "memory" not in controllers.split(","):
             continue
-        mount, *names = _V1 if controllers else _V2
+        mount, limit, usage, given_up = _V1 if controllers else _V2
         folder = root / mount
         # Inside a container the path is the host's, and only the mounted folder itself is there.
         groups = [folder, *(folder / p for p in _ancestors(path))]
-        found += [left for group in groups if (left := _left(group, *names)) is not None]
+        found += [
+            left for group in groups if (left := _left(group, limit, usage, given_up)) is not None
+        ]
     return found
 
 
@@ -123,10 +133,10 @@ def _ancestors(path: str) -> list[str]:
     return ["/".join(parts[:n]) for n in range(1, len(parts) + 1) if parts[0]]
 
 
-def _left(group: Path, limit: str, usage: str, cache: str) -> int | None:
+def _left(group: Path, limit: str, usage: str, given_up: Iterable[str]) -> int | None:
     try:
         most, used = int((group / limit).read_text()), int((group / usage).read_text())
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(most - used + int(stat.get(cache, 0)), 0)
+        return max(most - used + sum(int(stat.get(name, 0)) for name in given_up), 0)
     except (OSError, ValueError):  # no such group, or "max": no limit
         return None

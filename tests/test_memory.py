@@ -31,7 +31,10 @@ def group(folder, limit, usage, version=2):
     return {
         f"sys/fs/cgroup/{folder}/memory.{first}": f"{limit}\n",
         f"sys/fs/cgroup/{folder}/memory.{second}": f"{usage}\n",
-        f"sys/fs/cgroup/{folder}/memory.stat": f"anon 5\n{prefix}inactive_file 100\n",
+        f"sys/fs/cgroup/{folder}/memory.stat": (
+            f"anon 5\nactive_anon 7\n{prefix}inactive_file 60\n{prefix}active_file 40\n"
+            + ("slab_reclaimable 10\n" if version == 2 else "active_file 30\n")
+        ),
     }
 
 
@@ -43,9 +46,9 @@ def test_what_the_system_has_left(machine):
 
 def test_the_tightest_group_decides_and_cached_files_count_as_free(machine):
     files = group("job", 4000, 1000) | group("job/step", "max", 900)
-    assert memory.host_free(machine("0::/job/step\n", **files)) == 4000 - 1000 + 100
+    assert memory.host_free(machine("0::/job/step\n", **files)) == 4000 - 1000 + 110
     # In a container the path is the host's; what is mounted is the group itself.
-    assert memory.host_free(machine("0::/elsewhere\n", **group(".", 2000, 500))) == 1600
+    assert memory.host_free(machine("0::/elsewhere\n", **group(".", 2000, 500))) == 1610
 
 
 def test_the_older_control_groups(machine):
