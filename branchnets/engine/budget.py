@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from branchnets.data import Dataset, Split
 from branchnets.data.streamed.stream import AHEAD
+from branchnets.engine.leaves import nbytes
 from branchnets.engine.logging import format_table
 from branchnets.engine.progress import duration
 from branchnets.engine.state import TrainState
@@ -228,11 +229,6 @@ def smaller_step(config: ConfigDict, devices: int, factor: float | None = None) 
             f"(now {parts})"
         )
     return text
-
-
-def nbytes(tree: PyTree) -> int:
-    """Bytes of all leaves of a tree of arrays or shapes, each counted whole."""
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def on_each_device(arrays: PyTree) -> int:

@@ -8,12 +8,9 @@ damaged file from a model that has changed.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
-import os
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,14 +22,14 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
-from branchnets.engine import filelist
-from branchnets.engine.leaves import abstract, differences, named, zeros
+from branchnets.engine import disk, filelist
+from branchnets.engine.leaves import abstract, differences, named, nbytes, zeros
+from branchnets.engine.stored import Stored
 from branchnets.errors import CheckpointError
 
 _ITEM = "default"  # orbax's name for the one item of a step
 # Written by orbax after the list of files is made; nothing of the state is in them.
 _REWRITTEN = ("_CHECKPOINT_METADATA", "commit_success.txt")
-_GO_ON = "Older ones are whole: mend it, and the same command goes on from the newest."
 _SHOWN = 8  # differing leaves that an error names
 _VARIABLES = ("params", "model_state", "ema")  # fields of a TrainState
 
@@ -91,10 +88,10 @@ class Checkpoints:
         self.directory = Path(directory).absolute()
         self._keep_latest, self._keep_best = keep_latest, keep_best
         self._metric, self._sign = best_metric, 1 if mode == "max" else -1
-        self._asynchronous, self._read_only, self._report = asynchronous, read_only, report
+        self._asynchronous, self._read_only = asynchronous, read_only
+        self._stored = Stored(self.directory, read_only, report)
         self._manager: ocp.CheckpointManager | None = None
         self._saving: int | None = None
-        self._whole: set[int] = set()  # steps whose files were checked, or written, here
         _quieten()
 
     # What there is
@@ -102,10 +99,7 @@ class Checkpoints:
     def all_steps(self) -> list[int]:
         """Return the complete steps in ascending order, once a save in progress is done."""
         self.wait()
-        if not self.directory.is_dir():
-            return []
-        names = (p.name for p in self.directory.iterdir() if p.is_dir())
-        return sorted(int(name) for name in names if name.isdecimal())
+        return self._stored.steps()
 
     def latest_step(self) -> int | None:
         """Return the newest step, checked or not; None if there is none."""
@@ -186,15 +180,14 @@ class Checkpoints:
         Raises:
           CheckpointError: Less is free than the arrays take. What is there stays.
         """
-        needed = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
+        needed = nbytes(state)
 
         def check() -> int:
-            folder = next(p for p in (self.directory, *self.directory.parents) if p.exists())
-            free = shutil.disk_usage(folder).free
+            free = disk.free(self.directory)
             if free < needed:
                 raise CheckpointError(
                     f"a checkpoint takes {needed / 1e6:.3g} MB, and {free / 1e6:.3g} MB are free "
-                    f"on the disk of {self.directory}. {_GO_ON}"
+                    f"on the disk of {self.directory}. {self._go_on()}"
                 )
             return 0
 
@@ -212,7 +205,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._unwritten(error) from error
-        self._whole.add(self._saving)
+        self._stored.written(self._saving)
         self._saving = None
 
     def close(self) -> None:
@@ -244,14 +237,20 @@ class Checkpoints:
         self._manager, step, self._saving = None, self._saving, None
         return CheckpointError(
             f"the checkpoint of step {step} could not be written to {self.directory}: "
-            f"{_reason(error)}. {_GO_ON}"
+            f"{disk.reason(error)}. {self._go_on()}"
         )
+
+    def _go_on(self) -> str:
+        """What there is to go on from."""
+        if self._stored.steps():
+            return "Older ones are whole: mend it, and the same command goes on from the newest."
+        return "There is no older one: mend it, and the same command begins anew."
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is not None:
             return self._manager
         # Orbax reads the metrics of every step when it starts, and fails on damaged ones.
-        _on_first_process(self._set_aside_all_damaged)
+        _on_first_process(self._stored.set_aside_damaged)
         policies: list[Any] = [ocp.checkpoint_managers.LatestN(self._keep_latest)]
         if self._metric is not None:
             policies.append(
@@ -265,7 +264,7 @@ class Checkpoints:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(
-                f"checkpoints cannot be kept in {self.directory}: {_reason(error)}."
+                f"checkpoints cannot be kept in {self.directory}: {disk.reason(error)}."
             ) from error
         options = ocp.CheckpointManagerOptions(
             best_fn=self._score,  # has the metrics stored
@@ -313,7 +312,7 @@ class Checkpoints:
             then, except that damaged steps have been set aside.
         """
         self.wait()
-        chosen = _on_first_process(lambda: self._choose(step))
+        chosen = _on_first_process(lambda: self._stored.choose(step))
         if chosen is None:
             return None
         folder = self.directory / str(chosen) / _ITEM
@@ -355,7 +354,7 @@ class Checkpoints:
           CheckpointError: No step is whole, or the given one is absent or damaged.
         """
         self.wait()
-        chosen = _on_first_process(lambda: self._choose(step))
+        chosen = _on_first_process(lambda: self._stored.choose(step))
         if chosen is None:
             return None
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
@@ -372,64 +371,6 @@ class Checkpoints:
         # Running averages come last, in place of what they are averages of.
         order = sorted(found, key=lambda path: _VARIABLES.index(path[0]))
         return {"/".join(path[1:]): found[path] for path in order}, chosen
-
-    def _choose(self, step: int | None) -> int | None:
-        """Return the step to restore; on the first process alone."""
-        steps = self.all_steps()
-        if step is not None:
-            if step not in steps:
-                raise CheckpointError(
-                    f"there is no checkpoint of step {step} in {self.directory}; "
-                    f"there are: {', '.join(map(str, steps)) or 'none'}."
-                )
-            if damage := self._damage(step):
-                raise CheckpointError(
-                    f"the checkpoint {self.directory / str(step)} is damaged: {damage}."
-                )
-            return step
-        for candidate in reversed(steps):
-            damage = self._damage(candidate)
-            if damage is None:
-                return candidate
-            self._set_aside(candidate, damage)
-        aside = sorted(p.name for p in self.directory.glob("damaged-*"))
-        if self._read_only:
-            aside += map(str, steps)
-        if not aside:
-            return None
-        raise CheckpointError(
-            f"no checkpoint in {self.directory} is whole; the damaged ones are "
-            f"{', '.join(aside)}. To start over, delete them or choose another run directory."
-        )
-
-    def _damage(self, step: int) -> str | None:
-        """Return what is wrong with the files of a step, or None."""
-        if step in self._whole:
-            return None
-        try:
-            found = filelist.damage(self.directory / str(step))
-        except PermissionError as error:
-            raise CheckpointError(f"a checkpoint cannot be read: {error}") from error
-        if found is None:
-            self._whole.add(step)
-        return found
-
-    def _set_aside_all_damaged(self) -> None:
-        for step in self.all_steps():
-            if damage := self._damage(step):
-                self._set_aside(step, damage)
-
-    def _set_aside(self, step: int, damage: str) -> None:
-        folder = self.directory / str(step)
-        if self._read_only:
-            self._report(f"The checkpoint {folder} is damaged ({damage}) and is passed over.")
-            return
-        aside, number = self.directory / f"damaged-{step}", 1
-        while aside.exists():
-            number += 1
-            aside = self.directory / f"damaged-{step}-{number}"
-        folder.rename(aside)
-        self._report(f"The checkpoint {folder} is damaged ({damage}) and was set aside as {aside}.")
 
 
 def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -463,12 +404,3 @@ def _on_first_process(function: Callable[[], int | None]) -> int | None:
     if value == -2:
         raise CheckpointError("the first process found no checkpoint to use; see its message.")
     return None if value == -1 else value
-
-
-def _reason(error: BaseException) -> str:
-    """Why something could not be written, without the many names that orbax puts around it."""
-    text = str(error).strip()
-    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
-        if os.strerror(number) in text:
-            return os.strerror(number)
-    return text.partition("\n")[0].removesuffix(".") or type(error).__name__

@@ -73,3 +73,8 @@ def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 def zeros(leaf: Any) -> jax.Array:
     """Return an array of zeros like a leaf."""
     return jax.device_put(np.zeros(leaf.shape, leaf.dtype), abstract(leaf).sharding)
+
+
+def nbytes(tree: Any) -> int:
+    """Return the bytes of all leaves of a tree of arrays or shapes, each counted whole."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -124,8 +124,9 @@ class MetricWriter:
 
     def _unwritten(self, error: OSError) -> RunDirError:
         return RunDirError(
-            f"{self._file} or the events beside it cannot be written: {error.strerror}. The "
-            "checkpoints are whole; mend it and give the same command to go on from the newest."
+            f"{self._file} or the events beside it cannot be written: {error.strerror}. "
+            "Mend it: the same command goes on from the newest checkpoint, or begins anew where "
+            "there is none."
         )
 
     def __enter__(self) -> MetricWriter:

@@ -55,7 +55,8 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
             executables = Executables(setup, _say if first else _silent)
             try:
                 executables.needs.check()
-                checkpoints.check_space(setup.abstract_state())
+                if checkpoints.latest_step() != setup.resolved.total_steps:  # or nothing is saved
+                    checkpoints.check_space(setup.abstract_state())
                 restored = checkpoints.restore(setup.abstract_state())
                 if restored is None:  # before the state takes any memory
                     phases = setup.family.phases(setup.resolved.total_steps)

@@ -10,7 +10,7 @@ from branchnets.engine import config as configs
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """Makes a one-block-a-stage coded network on fake 8x8 images; fields may be overridden."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pathlib
 import re
@@ -13,13 +12,9 @@ import sys
 import tempfile
 import time
 
-import jax
-import numpy as np
+from run_states import assert_same_bits, final_state
 
-from branchnets.engine import config as configs
-from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.logging import read_metrics
-from branchnets.engine.setup import prepare
 
 ROOT = pathlib.Path(__file__).parents[2]
 TIMEOUT = 300
@@ -109,19 +104,9 @@ class Command:
         self.process.wait()
 
 
-def final_state(workdir):
-    """The newest state of a run, with the optimiser's."""
-    document = json.loads((workdir / "config.json").read_text())
-    template = prepare(configs.from_plain(document["raw"]), jax.devices()[:1]).abstract_state()
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        return jax.device_get(checkpoints.restore(template)[0])
-
-
 def assert_same_run(one, other):
     """Two runs ended with the same bits, and their metrics tell the same of every step."""
-    states = [jax.tree.leaves(final_state(workdir)) for workdir in (one, other)]
-    for a, b in zip(*states, strict=True):
-        assert a.dtype == b.dtype and np.array_equal(a, b)
+    assert_same_bits(final_state(one), final_state(other))
     assert history(one) == history(other)
 
 

@@ -15,6 +15,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from branchnets.engine import disk
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.errors import CheckpointError
 
@@ -384,6 +385,19 @@ def test_an_interrupted_save_leaves_the_older_steps(opened, messages, tmp_path, 
     again.save(2, make_state(2))
     assert (again.all_steps(), messages) == ([1, 2][-1:], [])
     assert {p.name for p in directory.iterdir()} == {"2"}  # the leftover is gone too
+
+
+def test_what_there_is_to_go_on_from_on_a_full_disk(opened, monkeypatch):
+    checkpoints = opened()
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "free", lambda directory: 16_000)
+        with pytest.raises(CheckpointError, match="0.016 MB are free .* no older one.*anew"):
+            checkpoints.save(1, make_state(1))
+    checkpoints.save(1, make_state(1))
+    monkeypatch.setattr(disk, "free", lambda directory: 16_000)
+    with pytest.raises(CheckpointError, match="Older ones are whole"):
+        checkpoints.save(2, make_state(2))
+    assert checkpoints.all_steps() == [1]
 
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import time
 import jax
 import numpy as np
 import pytest
+from run_states import assert_same_bits, final_state
 
 from branchnets import confusion, main
-from branchnets.engine import config as configs
+from branchnets.engine import disk
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.evaluate import Evaluator
@@ -23,24 +25,11 @@ from branchnets.engine.logging import read_metrics
 from branchnets.engine.loop import Loop
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.runs import load_run
-from branchnets.engine.setup import prepare
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
-from branchnets.errors import RunDirError, TrainingError
+from branchnets.errors import CheckpointError, RunDirError, TrainingError
 
 ONE = jax.devices()[:1]
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-def final_state(workdir, config):
-    """The newest state, with the optimiser's."""
-    template = prepare(config, ONE).abstract_state()
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        return jax.device_get(checkpoints.restore(template)[0])
-
-
-def assert_same_bits(one, other):
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        assert a.dtype == b.dtype and np.array_equal(a, b)
 
 
 @pytest.fixture
@@ -59,6 +48,21 @@ def stop_at(monkeypatch):
 
     yield arrange
     monkeypatch.undo()
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """A run of three epochs of four steps that is at its end; what it keeps is the default."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    assert training.train(tiny(epochs=3), str(path), ONE) == 0
+    return path
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of it, to be changed."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
 
 
 def without_times(path):
@@ -80,7 +84,7 @@ def test_a_run_stopped_in_mid_epoch_ends_where_an_uninterrupted_one_ends(
     monkeypatch.undo()
     assert training.train(config, str(tmp_path / "stopped"), ONE) == 0
     assert "Resuming" in capsys.readouterr().err
-    one, other = (final_state(tmp_path / name, config) for name in ("whole", "stopped"))
+    one, other = (final_state(tmp_path / name) for name in ("whole", "stopped"))
     assert one.step == 8 and one.ema.keys() == {"params", "batch_stats"}
     assert_same_bits(one, other)
     assert without_times(tmp_path / "whole") == without_times(tmp_path / "stopped")
@@ -110,40 +114,43 @@ def check_averages_are_used(workdir, state, capsys):
     assert float(table["cross_entropy"]) == pytest.approx(newest["cross_entropy"], abs=1e-3)
 
 
-def test_a_damaged_newest_checkpoint_is_survived(tiny, tmp_path, capsys):
-    config = tiny(epochs=2)  # how many are kept is the default
-    training.train(config, str(tmp_path / "a"), ONE)
-    want = final_state(tmp_path / "a", config)
-    newest = tmp_path / "a" / "checkpoints" / "8"
+def test_a_damaged_newest_checkpoint_is_survived(tiny, finished, copied, capsys):
+    newest = copied / "checkpoints" / "12"
     victim = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
     victim.write_bytes(victim.read_bytes()[:100])
-    assert training.train(config, str(tmp_path / "a"), ONE) == 0
+    assert training.train(tiny(epochs=3), str(copied), ONE) == 0
     message = capsys.readouterr().err
     assert "set aside as" in message and "Resuming" in message
-    assert (tmp_path / "a" / "checkpoints" / "damaged-8").is_dir()
-    assert_same_bits(final_state(tmp_path / "a", config), want)
+    assert (copied / "checkpoints" / "damaged-12").is_dir()
+    assert_same_bits(final_state(copied), final_state(finished))
 
 
-def test_latest_and_best_are_kept(tiny, tmp_path):
-    config = tiny(epochs=3)
-    training.train(config, str(tmp_path), ONE)
-    kept = Checkpoints(tmp_path / "checkpoints", read_only=True, best_metric="accuracy")
+def test_latest_and_best_are_kept(finished):
+    kept = Checkpoints(finished / "checkpoints", read_only=True, best_metric="accuracy")
     assert kept.latest_step() == 12 and 2 <= len(kept.all_steps()) <= 3
     best = kept.metrics(kept.best_step())["accuracy"]
     evaluated = [
         line["accuracy"]
-        for line in read_metrics(tmp_path / "metrics.jsonl")
+        for line in read_metrics(finished / "metrics.jsonl")
         if line["split"] == "test"
     ]
     assert best == max(evaluated)
 
 
-def test_another_config_in_the_same_directory_is_refused_and_nothing_changes(tiny, tmp_path):
-    training.train(tiny(), str(tmp_path), ONE)
-    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
+def test_another_config_in_the_same_directory_is_refused_and_nothing_changes(tiny, finished):
+    before = {f: f.stat().st_mtime_ns for f in finished.rglob("*")}
     with pytest.raises(RunDirError, match=r"coded\.mu: 6\.0 in the run, 3\.0 given"):
-        training.train(tiny(**{"coded.mu": 3.0}), str(tmp_path), ONE)
-    assert before == {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
+        training.train(tiny(**{"coded.mu": 3.0, "epochs": 3}), str(finished), ONE)
+    assert before == {f: f.stat().st_mtime_ns for f in finished.rglob("*")}
+
+
+def test_a_run_that_lacks_only_its_summary_needs_no_space(tiny, copied, monkeypatch):
+    (copied / "summary.json").unlink()
+    monkeypatch.setattr(disk, "free", lambda directory: 0)
+    assert training.train(tiny(epochs=3), str(copied), ONE) == 0
+    assert (copied / "summary.json").exists()
+    with pytest.raises(CheckpointError, match="0 MB are free on the disk.*no older one"):
+        training.train(tiny(), str(copied.with_name("another")), ONE)
 
 
 def test_a_step_that_is_not_finite_stops_the_run_with_its_name(tiny, tmp_path):
@@ -154,47 +161,44 @@ def test_a_step_that_is_not_finite_stops_the_run_with_its_name(tiny, tmp_path):
     assert steps == []
 
 
-def test_evaluation_reads_a_run_and_writes_nothing(tiny, tmp_path, capsys):
-    training.train(tiny(), str(tmp_path), ONE)
-    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
-    summary = json.loads((tmp_path / "summary.json").read_text())
+def test_evaluation_reads_a_run_and_writes_nothing(finished, capsys):
+    before = {f: f.stat().st_mtime_ns for f in finished.rglob("*")}
+    summary = json.loads((finished / "summary.json").read_text())
     capsys.readouterr()
-    assert main.main(["main", "--mode=eval", f"--workdir={tmp_path}"]) == 0
+    assert main.main(["main", "--mode=eval", f"--workdir={finished}"]) == 0
     printed, _, words = capsys.readouterr().out.partition("\n\n")
     table = dict(line.split()[:2] for line in printed.splitlines())
     assert float(table["accuracy"]) == pytest.approx(summary["test_accuracy"], abs=1e-3)
-    with (tmp_path / "confusion.csv").open() as file:
+    with (finished / "confusion.csv").open() as file:
         rows = list(csv.DictReader(file))
     counts = np.array([[int(row[name]) for name in list(row)[1:]] for row in rows])
     assert counts.shape == (10, 10) and counts.sum() == summary["test_examples"]
     assert np.trace(counts) == round(summary["test_accuracy"] * counts.sum())
-    with (tmp_path / "per_class.csv").open() as file:
+    with (finished / "per_class.csv").open() as file:
         classes = list(csv.DictReader(file))
     assert [int(row["images"]) for row in classes] == counts.sum(1).tolist()
     assert words.strip() == confusion.words(counts, [row["class"] for row in classes])
-    assert "confusion" not in read_metrics(tmp_path / "metrics.jsonl")[-1]
+    assert "confusion" not in read_metrics(finished / "metrics.jsonl")[-1]
     assert summary["averaged_weights"] is False
     averaged = "--config.ema.decay=0.9"
-    assert main.main(["main", "--mode=eval", f"--workdir={tmp_path}", averaged]) == 2
+    assert main.main(["main", "--mode=eval", f"--workdir={finished}", averaged]) == 2
     assert "the run kept no running averages" in capsys.readouterr().err
-    assert before == {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*")}
+    assert before == {f: f.stat().st_mtime_ns for f in finished.rglob("*")}
 
 
-def test_evaluation_on_another_data_set(tiny, name_classes, tmp_path, capsys):
-    training.train(tiny(), str(tmp_path), ONE)
-    name_classes(tmp_path, list("0123456789"))  # as if the made-up images were digits
-    capsys.readouterr()
-    command = ["main", "--mode=eval", f"--workdir={tmp_path}"]
+def test_evaluation_on_another_data_set(name_classes, copied, capsys):
+    name_classes(copied, list("0123456789"))  # as if the made-up images were digits
+    command = ["main", "--mode=eval", f"--workdir={copied}"]
     digits = [*command, "--config.data.name=digits"]
     assert main.main(digits) == 0
-    assert "digits/test at step 4" in capsys.readouterr().out
+    assert "digits/test at step 12" in capsys.readouterr().out
     assert main.main([*digits, "--config.eval.split=validation", "--checkpoint=best"]) == 0
     printed = capsys.readouterr().out.partition("\n\n")[0]
     found = dict(line.split()[:2] for line in printed.splitlines())
     # Normalised as the run's own images were, not by the statistics of the other set.
-    config = RunDir(tmp_path, write=False).config()
+    config = RunDir(copied, write=False).config()
     config.data.name, config.eval.split = "digits", "validation"
-    run = load_run(tmp_path, config=config, devices=ONE)
+    run = load_run(copied, config=config, devices=ONE)
     setup, state = run.setup, run.state
     images = (setup.dataset.split("validation").images / 255 - 0.5) / 0.25
     logits = setup.family.model.apply(state.variables, images.astype(np.float32)).logits
@@ -208,13 +212,12 @@ def test_evaluation_on_another_data_set(tiny, name_classes, tmp_path, capsys):
     assert "shape (8, 8, 1); those of cifar10 are (8, 8, 3)" in capsys.readouterr().err
 
 
-def test_exact_evaluation_does_not_depend_on_the_batch(tiny, tmp_path):
-    config = tiny()
-    training.train(config, str(tmp_path), ONE)
+def test_exact_evaluation_does_not_depend_on_the_batch(tiny, finished):
+    config = tiny(epochs=3)
     found = []
     for batch in (16, 5, 64):
         config.eval.batch_size = batch
-        run = load_run(tmp_path, config=config, devices=ONE)
+        run = load_run(finished, config=config, devices=ONE)
         setup, state = run.setup, run.state
         evaluator = Evaluator(setup.family, 0)
         found.append(evaluator(state.variables, state.extra, setup.evaluation_input("test")))
@@ -318,7 +321,6 @@ def test_signals_save_and_the_resumed_run_is_the_uninterrupted_one(tmp_path, num
     assert process.returncode == status, error
     assert "Resume with the same command" in error
     assert start("stopped").wait(300) == 0
-    config = configs.from_plain(json.loads((tmp_path / "whole/config.json").read_text())["raw"])
-    one, other = (final_state(tmp_path / name, config) for name in ("whole", "stopped"))
+    one, other = (final_state(tmp_path / name) for name in ("whole", "stopped"))
     assert one.step == 384
     assert_same_bits(one, other)

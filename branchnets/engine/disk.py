@@ -1,0 +1,27 @@
+"""The disk that checkpoints are written to: its space, and why something was not written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+
+def free(directory: Path) -> int:
+    """Bytes that are free on the disk of a directory, which need not exist yet."""
+    folder = next(p for p in (directory, *directory.parents) if p.exists())
+    return shutil.disk_usage(folder).free
+
+
+def reason(error: BaseException) -> str:
+    """Why something could not be written, without the many names that orbax puts around it.
+
+    >>> reason(ValueError("task 3: os_error 28: No space left on device [source locations]"))
+    'No space left on device'
+    """
+    text = str(error).strip()
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    return text.partition("\n")[0].removesuffix(".") or type(error).__name__
