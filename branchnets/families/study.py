@@ -163,7 +163,11 @@ class Subject:
         return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
     def labels(self, split: str) -> np.ndarray:
-        """int32 [n], the labels of a split in the order of :meth:`map`."""
+        """int32 [n], the labels of a split in order.
+
+        Those of images that cannot be read are among them (``data.on_error="skip"``), and what
+        :meth:`map` gives has no such images: gather ``batch["label"]`` there where both are needed.
+        """
         return np.asarray(self.examples(split).labels, np.int32)
 
 

@@ -46,6 +46,25 @@ def make_split(name):
     return data.Split(images, labels)
 
 
+class Unread:
+    """Examples some of which cannot be read, as streamed ones are given."""
+
+    def __init__(self, examples, unread):
+        self._examples, self._unread = examples, unread
+
+    def __getattr__(self, name):
+        return getattr(self._examples, name)
+
+    def __len__(self):
+        return len(self._examples)
+
+    def __iter__(self):
+        for number, batch in enumerate(self._examples):
+            places = number * self.batch_size + np.arange(self.batch_size)
+            kept = ~np.isin(places, self._unread)
+            yield {name: x * kept.reshape(-1, *[1] * (x.ndim - 1)) for name, x in batch.items()}
+
+
 def make_subject(family, variables, batch_size=16, devices=1, outside=False, **options):
     mesh = meshes.make_mesh(jax.devices()[:devices])
     splits = {name: make_split(name) for name in SIZES}

@@ -9,7 +9,7 @@ import pytest
 
 from branchnets.errors import ConfigError
 from branchnets.families.coded import binary
-from branchnets.families.coded.analysis import classifiers, parts, passes, scores
+from branchnets.families.coded.analysis import classifiers, early, energies, parts, passes, scores
 from branchnets.families.coded.analysis.scores import Scores
 
 
@@ -35,6 +35,28 @@ def test_the_matrix_is_the_masked_network(family, variables, subject, matrix):
         }
         logits = run(variables, images, kept)
         np.testing.assert_allclose(matrix.values[:, a], logits[:, a], atol=1e-5 * scale)
+
+
+def test_images_that_cannot_be_read_are_in_no_score(family, subject, matrix):
+    unread = (3, 20)
+
+    def examples(name):
+        return coded_subject.Unread(subject.examples(name), unread)
+
+    some = dataclasses.replace(subject, examples=examples)
+    found = classifiers.Scorer(family, some).split("test", None)
+    np.testing.assert_array_equal(found.labels, np.delete(subject.labels("test"), unread))
+    scale = np.abs(matrix.values).max()
+    wanted = np.delete(matrix.values, unread, axis=0)
+    np.testing.assert_allclose(found.values, wanted, atol=1e-5 * scale)
+    maps, n = energies.energy_maps(family, some)
+    labels = early.labels(family, some)
+    assert n == len(labels) == 35
+    own = early.energies(family, some)
+    for block, values in own.items():
+        np.testing.assert_allclose(maps[block][4], values[labels == 4].mean(0), rtol=1e-5)
+    scores_of_class = family.slim(some, classes=("c",)).record["scores"]["c"]
+    assert scores_of_class["positives"] + scores_of_class["negatives"] == 35
 
 
 def test_pairs_are_entries_of_the_matrix(family, subject, matrix):

@@ -13,6 +13,7 @@ import numpy as np
 from branchnets.counting import count_parameters, describe
 from branchnets.errors import ConfigError, unknown
 from branchnets.families.coded import binary, negatives, slim
+from branchnets.families.coded.analysis.parts import WithArrays
 from branchnets.families.coded.model import CodedResNeXt
 from branchnets.families.study import Examples, Option, Slimmed, Subject
 from branchnets.latency import measure_latency
@@ -159,23 +160,29 @@ def _judge(
 ) -> tuple[tuple[float, ...], list[dict[str, float]]]:
     """(threshold, scores on test) of every class; ``subject`` has the slimmed variables."""
 
-    def score(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+    def score(variables: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         output: Any = model.apply(variables, batch["image"], train=False)
-        return output.logits
+        return output.logits, batch["label"]
+
+    def score_at(variables: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return score(variables, batch)[0], batch["position"]
 
     labels = subject.labels("train")
     drawn = negatives.draw(labels, classes, count, subject.seed)
     needed = np.unique(np.concatenate([*drawn, np.flatnonzero(np.isin(labels, classes))]))
     examples = Chosen(subject.examples("train"), needed)
     train = np.zeros((len(labels), len(classes)), np.float32)
-    train[needed] = subject.map(score, examples, "scores on train images")
-    test = subject.map(score, "test", "scores on test images")
-    test_labels = subject.labels("test")
+    read = np.zeros(len(labels), bool)  # an image that cannot be read has no score
+    scores, at = subject.map(
+        score_at, WithArrays(examples, position=needed.astype(np.int32)), "scores on train images"
+    )
+    train[at], read[at] = scores, True
+    test, test_labels = subject.map(score, "test", "scores on test images")
 
     thresholds, results = [], []
     for i, k in enumerate(classes):
         own, other = test[test_labels == k, i], test[test_labels != k, i]
-        positives, others = train[labels == k, i], train[drawn[i], i]
+        positives, others = train[read & (labels == k), i], train[drawn[i][read[drawn[i]]], i]
         ratio = len(other) / max(len(own), 1)
         weight = negatives.weight_for(ratio, positives, others)
         thresholds.append(binary.best_threshold(positives, others, weight))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from branchnets.families.coded import binary
@@ -134,7 +135,8 @@ class Scorer:
 
     def __init__(self, family: CodedFamily, subject: Subject) -> None:
         self._subject, self._classes = subject, family.model.num_classes
-        self._all, self._pairs = scores.every_class(family), scores.every_pair(family)
+        self._all = _with_position(scores.every_class(family))
+        self._pairs = _with_position(scores.every_pair(family))
 
     def split(self, name: str, count: int | None) -> Scores:
         """Test or training images, with all classes or ``count`` negatives for each positive."""
@@ -160,10 +162,15 @@ class Scorer:
         title = f"binary classifiers on {what}"
         function = self._all if pairs is None else self._pairs
         arrays = {} if pairs is None else {"classes": pairs}
-        batches = Timed(examples, **arrays)
-        values = self._subject.map(function, batches, title)
+        batches = Timed(examples, position=np.arange(len(labels), dtype=np.int32), **arrays)
+        values, read = self._subject.map(function, batches, title)
         self.seconds = batches.seconds()
-        return Scores(values, labels, pairs)
+        return Scores(values, labels[read], None if pairs is None else pairs[read])
+
+
+def _with_position(function: Callable[..., Any]) -> Callable[..., tuple[Any, jax.Array]]:
+    """The function, and which examples its rows are of: those that can be read."""
+    return lambda variables, batch: (function(variables, batch), batch["position"])
 
 
 class Timed(WithArrays):

@@ -81,11 +81,16 @@ def energies(family: CodedFamily, subject: Subject) -> dict[str, np.ndarray]:
     return _test_pass(family, subject)["energies"]
 
 
+def labels(family: CodedFamily, subject: Subject) -> np.ndarray:
+    """int32 [n], of the test images of :func:`energies`: those that can be read."""
+    return _test_pass(family, subject)["label"]
+
+
 def _test_pass(family: CodedFamily, subject: Subject) -> dict[str, Any]:
     def run(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
         output = forward(family.model, variables, batch["image"])
         decoded = _said_by_all(family, output, batch["label"])
-        return {"decoded": decoded, "energies": output.energies}
+        return {"decoded": decoded, "energies": output.energies, "label": batch["label"]}
 
     title = "energies and early decoding of test images"
     return subject.once("coded/test", lambda: subject.map(run, "test", title))

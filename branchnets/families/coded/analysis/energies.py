@@ -44,7 +44,7 @@ def energy_maps(family: CodedFamily, subject: Subject) -> tuple[dict[str, np.nda
     A class without examples has nan.
     """
     energies = early.energies(family, subject)
-    labels = subject.labels("test")
+    labels = early.labels(family, subject)
     classes = family.model.num_classes
     count = np.bincount(labels, minlength=classes)
     maps = {}

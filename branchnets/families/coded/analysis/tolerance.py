@@ -108,7 +108,7 @@ def section(family: CodedFamily, subject: Subject) -> Section | None:
     if not family.schemes:
         return None
     found = early.energies(family, subject)
-    labels = subject.labels("test")
+    labels = early.labels(family, subject)
     draws = parts.number_option(subject, "draws", 5, 1)
     blocks = {
         name: measure(found[name], labels, scheme, draws, subject.seed)
