@@ -5,6 +5,7 @@ Everything here is numpy on the host: no device, no file, no dataset by name.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from branchnets.data.stored.records import StreamedSplit
 from branchnets.errors import DataError
 
 
-def prepare(dataset: Dataset, cfg: Any) -> Dataset:
+def prepare(dataset: Dataset, cfg: Any, only: Collection[str] | None = None) -> Dataset:
     """Apply the config's splitting and reshaping to a freshly read dataset.
 
     In this order: hold out `validation_size` of the training split, keep a class-balanced
@@ -40,8 +41,11 @@ def prepare(dataset: Dataset, cfg: Any) -> Dataset:
       dataset: as read, with a "train" split if validation_size, train_size or per_pixel_mean is
         set.
       cfg: anything with those attributes; absent or None means "leave it".
+      only: names of the splits that are wanted, as far as there are such; None = all.
     """
     divided = _divide(dataset, cfg)
+    if only is not None:
+        divided = {name: split for name, split in divided.items() if name in only}
     dataset = _with_statistics(dataset, cfg)
     if dataset.streamed:
         _refuse_stored(dataset.name, cfg)

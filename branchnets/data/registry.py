@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,7 +68,7 @@ def streams(cfg: Any) -> bool:
     return bool(field(cfg, "stream", source(field(cfg, "name")).streams))
 
 
-def load(cfg: Any) -> Dataset:
+def load(cfg: Any, only: Collection[str] | None = None) -> Dataset:
     """Read a dataset, hold out validation, take the subset and fix sizes, as `cfg` says.
 
     Args:
@@ -76,6 +76,7 @@ def load(cfg: Any) -> Dataset:
         `data_dir`, `label`, `validation_size`, `train_size`, `split_seed`, `image_size`,
         `pad_to`, `crop_size`, `per_pixel_mean`, `mean`, `std`, `stream`, `num_classes`,
         `fake_size` (absent or None = the dataset's own default).
+      only: names of the splits that are wanted; None = all.
 
     Returns:
       A Dataset in host memory, or one that is streamed.
@@ -95,7 +96,7 @@ def load(cfg: Any) -> Dataset:
             f"data.channels={channels}: the images of {cfg.name} have {own}; leave it empty "
             f"(folder, fake and {TFDS}NAME take others)"
         )
-    dataset = prepare(source(field(cfg, "name")).read(cfg), cfg)
+    dataset = prepare(source(field(cfg, "name")).read(cfg), cfg, only)
     if field(cfg, "stream", False) and not dataset.streamed:
         raise DataError(
             f"{dataset.name} is always held in memory; leave data.stream empty, or set it to False"

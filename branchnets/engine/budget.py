@@ -114,7 +114,7 @@ def _refuse(items: Iterable[Item], limit: int | None, where: str) -> None:
     shown = ", ".join(f"{item.name} {size(item.bytes)}" for item in items if item.bytes)
     raise ConfigError(
         f"this run needs {size(total)} {where}, and {size(limit)} are free: {shown}. "
-        f"Nothing was started. To make the largest part smaller: {items[0].change}."
+        f"To make the largest part smaller: {items[0].change}."
     )
 
 

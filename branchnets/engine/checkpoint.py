@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,14 +24,13 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from branchnets.engine import disk, filelist
-from branchnets.engine.leaves import abstract, differences, named, nbytes, zeros
+from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
 from branchnets.engine.stored import Stored
 from branchnets.errors import CheckpointError
 
 _ITEM = "default"  # orbax's name for the one item of a step
 # Written by orbax after the list of files is made; nothing of the state is in them.
 _REWRITTEN = ("_CHECKPOINT_METADATA", "commit_success.txt")
-_SHOWN = 8  # differing leaves that an error names
 _VARIABLES = ("params", "model_state", "ema")  # fields of a TrainState
 
 
@@ -170,6 +170,29 @@ class Checkpoints:
         if not self._asynchronous:
             self.wait()
         return True
+
+    def replace(self, step: int, state: Any, metrics: Mapping[str, Any] | None = None) -> None:
+        """Save a state in place of the one of a step, which stays until the other one is whole.
+
+        Args and errors are those of `save`.
+        """
+        self.close()  # the steps that orbax knows are read anew at the next save
+        old, new = (self.directory / f"{name}-{step}" for name in ("replaced", "new"))
+
+        def clear() -> int:
+            for folder in (old, new):
+                shutil.rmtree(folder, ignore_errors=True)
+            return 0
+
+        def swap() -> int:
+            (self.directory / str(step)).rename(old)
+            (new / str(step)).rename(self.directory / str(step))
+            return clear()
+
+        _on_first_process(clear)
+        with Checkpoints(new, asynchronous=False) as fresh:
+            fresh.save(step, state, metrics)
+        _on_first_process(swap)
 
     def check_space(self, state: Any) -> None:
         """Refuse what the disk has no space for, before anything is written.
@@ -380,10 +403,9 @@ def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
 def _refuse(folder: Path, lines: list[str]) -> None:
     if not lines:
         return
-    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     raise CheckpointError(
         f"the checkpoint {folder} holds another model or optimizer state than this one. "
-        "Nothing was changed. The differences:\n  " + "\n  ".join(lines[:_SHOWN] + more)
+        "Nothing was changed. The differences:\n  " + listed(lines)
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 Name = tuple[str, ...]
+_SHOWN = 8  # differences that an error names
 
 
 def named(tree: Any) -> dict[Name, Any]:
@@ -78,3 +79,9 @@ def zeros(leaf: Any) -> jax.Array:
 def nbytes(tree: Any) -> int:
     """Return the bytes of all leaves of a tree of arrays or shapes, each counted whole."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def listed(lines: Sequence[str]) -> str:
+    """Return what `differences` gave as indented lines, the first eight and how many more."""
+    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return "\n  ".join([*lines[:_SHOWN], *more])

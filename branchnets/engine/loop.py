@@ -17,13 +17,13 @@ from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.executable import Executables
 from branchnets.engine.logging import MetricWriter, read_metrics
 from branchnets.engine.progress import Progress
-from branchnets.engine.reestimate import phase_at, reestimate
+from branchnets.engine.reestimate import reestimated
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import Setup
 from branchnets.engine.state import TrainState
 from branchnets.engine.step import Tally
 from branchnets.engine.stopping import PREEMPTED, StopRequest
-from branchnets.errors import DataError, TrainingError
+from branchnets.errors import ConfigError, DataError, TrainingError
 from branchnets.families.base import Phase
 
 #: Steps that the host may be ahead of the devices: enough to keep them busy, few enough to stop.
@@ -68,6 +68,7 @@ class Loop:
     def run(self) -> int | None:
         """Trains; None at the end of the run, else the status to stop with."""
         try:
+            self._make_up()
             begin = 0
             for phase in self.setup.family.phases(self.setup.resolved.total_steps):
                 end = begin + phase.steps
@@ -86,7 +87,9 @@ class Loop:
 
     def _run_phase(self, phase: Phase, end: int) -> int | None:
         setup = self.setup
-        executable = self.executables.get(phase, self._arrays())
+        arrays = self._arrays()
+        with self._saving_first():  # a later phase's step may need more memory than there is
+            executable = self.executables.get(phase, arrays)
         self._look()  # at the rest of the phase before
         self._empty_tally = executable.empty_tally
         self._tally = self._empty_tally()
@@ -112,10 +115,10 @@ class Loop:
 
     @contextlib.contextmanager
     def _saving_first(self) -> Iterator[None]:
-        """Where the input fails, what was trained is saved before the run ends."""
+        """Saves what was trained where something beside the steps fails, as the input may."""
         try:
             yield
-        except DataError:
+        except (ConfigError, DataError, TrainingError):
             # Saving waits for all processes, and the others do not know that this one has failed.
             if jax.process_count() == 1:
                 self._look()
@@ -130,17 +133,32 @@ class Loop:
 
     def _after_step(self) -> None:
         resolved = self.setup.resolved
-        last = self.done == resolved.total_steps
-        evaluate_now = last or self.done % resolved.eval_every_steps == 0
-        save_now = last or self.done % resolved.checkpoint_every_steps == 0
+        evaluate_now = self._is_due(resolved.eval_every_steps)
+        save_now = self._is_due(resolved.checkpoint_every_steps)
         if evaluate_now or save_now or self.done % resolved.log_every_steps == 0:
             self._look()
-        if last:
-            self._reestimate()
-        with self._saving_first():
-            metrics = self._evaluate() if evaluate_now else None
+        metrics = self._examine() if evaluate_now else None
         if save_now:
             self._save(metrics)
+
+    def _is_due(self, every: int) -> bool:
+        return self.done == self.setup.resolved.total_steps or self.done % every == 0
+
+    def _make_up(self) -> None:
+        """Does what failed, or was not reached, after the step that it goes on from was saved."""
+        resolved = self.setup.resolved
+        if not self.done or not self._is_due(resolved.eval_every_steps):
+            return
+        if self.checkpoints.metrics(self.done) is None:
+            metrics = self._examine()
+            if self._is_due(resolved.checkpoint_every_steps):
+                self.checkpoints.replace(self.done, self.state, metrics)
+
+    def _examine(self) -> dict[str, float]:
+        with self._saving_first():
+            if self.done == self.setup.resolved.total_steps:
+                self._reestimate()
+            return self._evaluate()
 
     def _look(self) -> None:
         """Reads the interval's tally, writes it, and stops the run if an update was not finite."""
@@ -194,17 +212,9 @@ class Loop:
         if not batches:
             return
         self.progress.message(f"batch-norm statistics of {batches} training batches ...")
-        phases = setup.family.phases(setup.resolved.total_steps)
         with self.progress.pause():
-            self.state = reestimate(
-                setup.family,
-                self.state,
-                setup.inputs,
-                phase_at(phases, self.done),
-                range(self.done, self.done + batches),
-                setup.mesh,
-                setup.config.optimizer.accumulate_steps,
-            )
+            total = setup.resolved.total_steps
+            self.state = reestimated(setup, self.state, setup.inputs, total, batches)
 
     def _evaluate(self) -> dict[str, float]:
         split = self.setup.validation_split

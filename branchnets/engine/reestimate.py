@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from branchnets.engine import mesh as meshes
+from branchnets.engine.setup import EvalSetup
 from branchnets.engine.state import TrainState
 from branchnets.engine.step import BatchFn, split_batch
 from branchnets.errors import ConfigError, TrainingError
@@ -25,6 +26,30 @@ PyTree = Any
 
 #: The collection of the statistics.
 STATISTICS = "batch_stats"
+
+
+def reestimated(
+    setup: EvalSetup, state: TrainState, inputs: Any, total_steps: int, batches: int
+) -> TrainState:
+    """:func:`reestimate` from the batches that a run would have gone on with.
+
+    Args:
+      setup: of the run.
+      state: of the run, after any step.
+      inputs: the training input.
+      total_steps: of the run.
+      batches: how many.
+    """
+    step = int(state.step)
+    return reestimate(
+        setup.family,
+        state,
+        inputs,
+        phase_at(setup.family.phases(total_steps), step),
+        range(step, step + batches),
+        setup.mesh,
+        setup.config.optimizer.accumulate_steps,
+    )
 
 
 def reestimate(

@@ -25,8 +25,10 @@ MAY_CHANGE = (
     "checkpoint.*",
     "data.data_dir",
     "data.workers",
+    "data.on_error",
+    "bn_reestimation.batches",
 )
-"""Fields that do not change what is learned: a run may be resumed with others."""
+"""Fields that a run may be resumed with others of: they change nothing that was learned so far."""
 
 _CHOICES = {
     "dtype": tuple(DTYPES),

@@ -150,6 +150,11 @@ class RunDir:
             raise
         return resumed
 
+    def check(self, config: ConfigDict) -> None:
+        """Refuse a config that is not that of the run that is here; raises RunDirError."""
+        if self.exists:
+            self._refuse_other(config, {})
+
     def withdraw(self) -> None:
         """Take back a `start` that created the run, so that it may be started with another config.
 

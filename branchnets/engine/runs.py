@@ -18,9 +18,9 @@ from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.evaluate import Evaluator
 from branchnets.engine.fits import check_fits, check_names, trained_spec
 from branchnets.engine.logging import read_metrics
-from branchnets.engine.reestimate import phase_at, reestimate
+from branchnets.engine.reestimate import reestimated
 from branchnets.engine.rundir import RunDir
-from branchnets.engine.setup import EvalSetup, prepare_evaluation
+from branchnets.engine.setup import EvalSetup, normalised_as, prepare_evaluation
 from branchnets.engine.state import TrainState
 from branchnets.errors import ConfigError, RunDirError
 from branchnets.families.base import Family
@@ -105,7 +105,10 @@ class Run:
         evaluator = Evaluator(self.family, self.config.seed)
         batches = self.setup.evaluation_input(split)
         tracked = track(batches, f"evaluation on {split} images", len(batches))
-        return evaluator(self.variables, self.state.extra, tracked)
+        found = evaluator(self.variables, self.state.extra, tracked)
+        if batches.unreadable:  # which what shows progress does not pass on
+            found["unreadable"] = float(batches.unreadable)
+        return found
 
     def reestimated(self, batches: int) -> Run:
         """The same network with the batch-norm statistics of training batches, in memory alone.
@@ -123,15 +126,7 @@ class Run:
         configs.validate(config, setup.mesh.size)
         with contextlib.closing(data.train_input(self.dataset, config, setup.mesh)) as inputs:
             resolved = configs.resolve(config, steps_per_epoch=inputs.steps_per_epoch)
-            state = reestimate(
-                self.family,
-                self.state,
-                inputs,
-                phase_at(self.family.phases(resolved.total_steps), self.step),
-                range(self.step, self.step + batches),
-                setup.mesh,
-                config.optimizer.accumulate_steps,
-            )
+            state = reestimated(setup, self.state, inputs, resolved.total_steps, batches)
         return dataclasses.replace(self, state=state)
 
     def subject(
@@ -216,15 +211,11 @@ def load_run(
         check_fits(trained_spec(run_dir, trained), trained, config)
     setup, state, step = _restore(run_dir, config, checkpoint, devices)
     own = run_dir.derived().get("data", {})
-    mean = data.as_mean(own["mean"]) if "mean" in own else setup.dataset.mean
+    dataset = normalised_as(setup.dataset, own)
     if (size := config.eval.image_size) is not None and "mean" in own:
         given = trained_spec(run_dir, trained).image_shape[0]
-        mean = data.resized_mean(mean, given, size)
-    dataset = dataclasses.replace(
-        setup.dataset,
-        mean=mean,
-        std=tuple(own.get("std", setup.dataset.std)),
-    )
+        mean = data.resized_mean(dataset.mean, given, size)
+        dataset = dataclasses.replace(dataset, mean=mean)
     return Run(run_dir, dataclasses.replace(setup, dataset=dataset), state, step)
 
 

@@ -129,12 +129,17 @@ class Setup(EvalSetup):
         }
 
 
-def prepare(config: ConfigDict, devices: list[jax.Device] | None = None) -> Setup:
+def prepare(
+    config: ConfigDict,
+    devices: list[jax.Device] | None = None,
+    own: Mapping[str, Any] | None = None,
+) -> Setup:
     """Builds what training needs.
 
     Args:
       config: overrides included.
       devices: to use; all by default.
+      own: of a run that goes on, "data" of what it derived: images are normalised as they were.
 
     Raises:
       UserError: a config that cannot run; the message says what to change.
@@ -142,7 +147,7 @@ def prepare(config: ConfigDict, devices: list[jax.Device] | None = None) -> Setu
     mesh = meshes.make_mesh(devices)
     configs.validate(config, mesh.size)
     evaluated = _prepare(config, mesh)
-    dataset, family = evaluated.dataset, evaluated.family
+    dataset, family = normalised_as(evaluated.dataset, own or {}), evaluated.family
     needs = budget.data(dataset, memory.free(mesh))
     needs.check()
     resized = _resized(config, dataset, family)
@@ -180,6 +185,12 @@ def prepare_evaluation(
     return setup
 
 
+def normalised_as(dataset: data.Dataset, own: Mapping[str, Any]) -> data.Dataset:
+    """The data set with the "mean" and "std" that a run has kept, as far as it has."""
+    mean = data.as_mean(own["mean"]) if "mean" in own else dataset.mean
+    return dataclasses.replace(dataset, mean=mean, std=tuple(own.get("std", dataset.std)))
+
+
 def _resized(config: ConfigDict, dataset: data.Dataset, family: Family) -> data.Dataset | None:
     """What a training run evaluates, where that is of another size and is not streamed."""
     size = config.eval.image_size
@@ -189,17 +200,11 @@ def _resized(config: ConfigDict, dataset: data.Dataset, family: Family) -> data.
     _check_takes(config, family, given, (size, size, given[2]))
     if dataset.streamed:
         return None  # decoded at the size that it is asked for
-    found = data.load(data.at_size(config.data, size))
-    return dataclasses.replace(
-        found,
-        splits={
-            name: split
-            for name, split in found.splits.items()
-            if name != "train" or config.eval.split == "train"
-        },
-        mean=data.resized_mean(dataset.mean, given[0], size),
-        std=dataset.std,
-    )
+    changed = data.at_size(config.data, size)
+    changed.per_pixel_mean = False  # it is that of the images trained on, at this size
+    found = data.load(changed, only={"validation", "test", config.eval.split})
+    mean = data.resized_mean(dataset.mean, given[0], size)
+    return dataclasses.replace(found, mean=mean, std=dataset.std)
 
 
 def _check_takes(

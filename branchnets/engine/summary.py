@@ -45,7 +45,7 @@ def summarise(
         "steps": step,
         "epochs": setup.config.epochs,
         "test_accuracy": metrics["accuracy"],
-        "test_examples": len(setup.dataset.split("test")),
+        "test_examples": int(confusion.matrices(metrics)[""].sum()),
         "test": evaluate.scalars(metrics),
         "averaged_weights": bool(state.ema),
         **figures,

@@ -38,7 +38,9 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
     """
     first = jax.process_index() == 0
     run_dir = RunDir(workdir, write=first)
-    setup = prepare(config, devices)
+    run_dir.check(config)  # before any data is read
+    own = run_dir.derived().get("data") if run_dir.exists else None
+    setup = prepare(config, devices, own)
     with run_dir, contextlib.closing(setup.inputs):
         start = _start(setup, run_dir)  # before anything is written
         resumed = run_dir.start(config, setup.derived(), environment.describe())
@@ -52,8 +54,8 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
             best_metric=settings.best_metric,
         )
         with checkpoints, StopRequest() as stop:
-            executables = Executables(setup, _say if first else _silent)
             try:
+                executables = Executables(setup, _say if first else _silent)
                 executables.needs.check()
                 if checkpoints.latest_step() != setup.resolved.total_steps:  # or nothing is saved
                     checkpoints.check_space(setup.abstract_state())

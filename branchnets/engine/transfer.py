@@ -12,13 +12,11 @@ from ml_collections import ConfigDict
 
 from branchnets.engine import mesh as meshes
 from branchnets.engine.checkpoint import Checkpoints
-from branchnets.engine.leaves import differences, leaf_name
+from branchnets.engine.leaves import differences, leaf_name, listed
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.runs import checkpoint_step
 from branchnets.engine.setup import Setup
 from branchnets.errors import ConfigError
-
-_SHOWN = 8  # differences that an error names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +124,7 @@ def fresh_names(
 
 
 def _refusal(lines: list[str], head: Sequence[str]) -> str:
-    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    text = "their variables differ.\n  " + "\n  ".join(lines[:_SHOWN] + more)
+    text = "their variables differ.\n  " + listed(lines)
     if all(_inside(line.partition(":")[0], head) for line in lines):
         return f"{text}\nOnly the last layer differs: --config.init.new_head=True starts a new one."
     return text + (
@@ -153,8 +150,7 @@ def read_source(init: ConfigDict, setup: Setup) -> Source:
     """The variables that a config's ``init`` section names.
 
     Args:
-      init: with a ``source``: a run directory, a safetensors file, or a folder of
-        ``branchnets.slim``.
+      init: with a ``source``: a run directory or a safetensors file.
       setup: says where to put them.
 
     Raises:
@@ -168,18 +164,12 @@ def read_source(init: ConfigDict, setup: Setup) -> Source:
             f"init.checkpoint={init.checkpoint} chooses among those of a run, and {path} is no run "
             "directory; leave it out."
         )
-    from branchnets.deploy import folder, weights  # only where they are needed
+    from branchnets.deploy import weights  # only where it is needed
 
-    if (path / folder.RECORD).is_file():
-        record = folder.read_record(path)
-        data = folder.read_file(path, record, folder.WEIGHTS)
-        model = record.get("parent", {}).get("model")
-        about = {"source": str(init.source), "model": f"taken out of {model}"}
-        return Source(weights.read_arrays(data), None, about)
     if not path.is_file():
         raise ConfigError(
             f"init.source={init.source} is neither a run directory (with config.json) nor a file "
-            "of weights (.safetensors) nor a folder that tools.slim wrote."
+            "of weights (.safetensors)."
         )
     try:
         data = path.read_bytes()
@@ -207,9 +197,10 @@ def _text(record: Mapping[str, Any], theirs: Sequence[str] | None, ours: Sequenc
     fresh = ", ".join(record["fresh"])
     text = f"Starting from {record['source']}{step}: {record['taken']} arrays are taken from it"
     text += f"; new: {fresh}." if fresh else ", the last layer among them."
-    if not fresh and theirs is not None and tuple(theirs) != tuple(ours):
+    if not fresh and (theirs is None or tuple(theirs) != tuple(ours)):
+        names = "names that are not known" if theirs is None else "other names than this data set's"
         text += (
-            " Its classes have other names than this data set's; where they mean something else, "
+            f" Its classes have {names}; where they mean something else, "
             "--config.init.new_head=True starts a new last layer."
         )
     return text

@@ -68,6 +68,7 @@ def test_a_training_run_evaluates_at_its_size_and_trains_at_the_other():
     assert setup.dataset.image_shape == (16, 16, 1)
     batch = next(iter(setup.evaluation_input("test")))
     assert batch["image"].shape == (64, 12, 12, 1)
+    assert "train" not in setup.resized.splits  # nor is it resized
     shapes = jax.eval_shape(setup.inputs.batch, setup.inputs.arrays(0), 0, jax.random.key(0))
     assert shapes["image"].shape == (64, 16, 16, 1)
     assert setups.prepare(small(**{"eval.image_size": 16}), ONE).resized is None

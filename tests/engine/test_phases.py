@@ -12,9 +12,11 @@ from branchnets.engine import mesh as meshes
 from branchnets.engine import step as steps
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.executable import Executables
 from branchnets.engine.loop import Loop
 from branchnets.engine.setup import prepare
 from branchnets.engine.stopping import PREEMPTED
+from branchnets.errors import ConfigError
 from branchnets.families.maskconnect import masks
 
 ONE = jax.devices()[:1]
@@ -172,3 +174,19 @@ def test_the_draw_does_not_depend_on_where_it_is_made(phased):
         np.testing.assert_array_equal(one[name], eight[name])
         np.testing.assert_array_equal(other[name], another[name])
     assert any(not np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_phase_that_there_is_too_little_memory_for_loses_no_step(phased, tmp_path, monkeypatch):
+    original = Executables.get
+
+    def get(executables, phase, arrays):
+        if phase.name == "tune":
+            raise ConfigError("this run needs 2 GB")
+        return original(executables, phase, arrays)
+
+    monkeypatch.setattr(Executables, "get", get)
+    config = phased()
+    config.checkpoint.every_epochs = 2
+    with pytest.raises(ConfigError, match="needs 2 GB"):
+        training.train(config, str(tmp_path), ONE)
+    assert Checkpoints(tmp_path / "checkpoints", read_only=True).all_steps() == [4]

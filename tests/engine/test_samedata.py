@@ -1,7 +1,9 @@
 """A run goes on with the training data that it was started on, wherever that lies now."""
 
+import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +13,10 @@ from branchnets.data.stored.records import ChosenRecords, FileRecords
 from branchnets.engine import config as configs
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.samedata import other_data
+from branchnets.engine.setup import prepare
 from branchnets.errors import RunDirError
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 def config_of(root, stream):
@@ -55,6 +60,31 @@ def test_folders_may_move_but_not_change(stream, tmp_path, monkeypatch):
     with pytest.raises(RunDirError, match=r"classes were 2 \(ant, bee\), and now are 2 \(bee, co"):
         start(run, config_of(moved, stream))
     assert sorted(path.name for path in run.iterdir()) == before
+
+
+def test_images_of_another_shape_and_other_lengths_are_told():
+    saved = {"steps_per_epoch": 4, "total_steps": 8, "data": {"image_shape": [8, 8, 1]}}
+    same = {"steps_per_epoch": 4, "total_steps": 8, "data": {"image_shape": (8, 8, 1)}}
+    assert other_data(saved, same) == ""
+    assert "was (8, 8, 1), and now is (8, 8, 3)" in other_data(
+        saved, {**same, "data": {"image_shape": (8, 8, 3)}}
+    )
+    assert "an epoch had 4 steps, and now has 5" in other_data(
+        saved, {**same, "steps_per_epoch": 5}
+    )
+
+
+def test_a_run_that_goes_on_normalises_as_it_did():
+    config = configs.load(str(CONFIGS / "coded_digits.py") + ":smoke")
+    setup = prepare(config, jax.devices()[:1], {"mean": [0.25], "std": [0.125]})
+    assert setup.derived()["data"]["mean"] == (0.25,) and setup.dataset.std == (0.125,)
+    key = jax.random.key(0)
+    image = setup.inputs.batch(setup.inputs.arrays(0), 0, key)["image"]
+    other = prepare(config, jax.devices()[:1])
+    as_before = other.inputs.batch(other.inputs.arrays(0), 0, key)["image"]
+    mean, std = other.dataset.mean, other.dataset.std
+    pixels = as_before * np.array(std) + np.array(mean)
+    np.testing.assert_allclose(image, (pixels - 0.25) / 0.125, atol=1e-5)
 
 
 def test_streamed_data_are_told_apart_without_reading_them(tmp_path):

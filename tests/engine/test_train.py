@@ -26,7 +26,7 @@ from branchnets.engine.loop import Loop
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.runs import load_run
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
-from branchnets.errors import CheckpointError, RunDirError, TrainingError
+from branchnets.errors import CheckpointError, DataError, RunDirError, TrainingError
 
 ONE = jax.devices()[:1]
 ROOT = pathlib.Path(__file__).parents[2]
@@ -112,6 +112,40 @@ def check_averages_are_used(workdir, state, capsys):
     printed = capsys.readouterr().out.partition("\n\n")[0]
     table = dict(line.split()[:2] for line in printed.splitlines())
     assert float(table["cross_entropy"]) == pytest.approx(newest["cross_entropy"], abs=1e-3)
+
+
+def test_what_an_evaluation_that_fails_leaves_undone_is_made_up_for(tiny, tmp_path, monkeypatch):
+    config = tiny(**{"epochs": 2, "ema.decay": 0.5, "bn_reestimation.batches": 2})
+    config.checkpoint.every_epochs = 2  # after the first epoch there is an evaluation alone
+    assert training.train(config, str(tmp_path / "whole"), ONE) == 0
+    original, failed = Loop._evaluate, []
+
+    def evaluate(loop):
+        if loop.done not in failed:
+            failed.append(loop.done)
+            raise DataError("the images cannot be read")
+        return original(loop)
+
+    monkeypatch.setattr(Loop, "_evaluate", evaluate)
+    for step in (4, 8):
+        with pytest.raises(DataError, match="cannot be read"):
+            training.train(config, str(tmp_path / "failed"), ONE)
+        steps = Checkpoints(tmp_path / "failed" / "checkpoints", read_only=True)
+        assert steps.latest_step() == step and steps.metrics(step) is None
+    assert training.train(config, str(tmp_path / "failed"), ONE) == 0
+    one, other = (final_state(tmp_path / name) for name in ("whole", "failed"))
+    assert_same_bits(one, other)
+    found = [
+        Checkpoints(tmp_path / name / "checkpoints", read_only=True) for name in ("whole", "failed")
+    ]
+    assert found[0].metrics(8) == found[1].metrics(8) is not None
+    assert found[0].best_step() == found[1].best_step() == 8
+    assert without_times(tmp_path / "whole") == without_times(tmp_path / "failed")
+    lines = [
+        {(line["split"], line["step"]): line.get("accuracy") for line in read_metrics(file)}
+        for file in (tmp_path / "whole/metrics.jsonl", tmp_path / "failed/metrics.jsonl")
+    ]
+    assert lines[0] == lines[1] and ("test", 4) in lines[0]
 
 
 def test_a_damaged_newest_checkpoint_is_survived(tiny, finished, copied, capsys):

@@ -17,6 +17,7 @@ from branchnets.engine import config as configs
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.logging import read_metrics
+from branchnets.engine.runs import load_run
 from branchnets.engine.stopping import PREEMPTED
 from branchnets.errors import DataError
 
@@ -63,6 +64,11 @@ def test_images_that_are_passed_over_are_counted(tree, tmp_path, capsys):
     # 48 images in six steps of eight: each epoch meets it once.
     assert sum(line["unreadable"] for line in lines if line["split"] == "train") == 2
     assert [line["unreadable"] for line in lines if line["split"] == "test"] == [1, 1]
+    # Told of what is evaluated alone as well, and left out of what is counted.
+    run = load_run(tmp_path / "a", devices=ONE)
+    assert run.evaluate(track=lambda batches, *_: iter(list(batches)))["unreadable"] == 1
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert summary["test_examples"] == 11 and summary["test"]["unreadable"] == 1
     error = capsys.readouterr().err
     assert error.count("train/cat/3.jpg") == error.count("test/bee/1.jpg") == 1
     saved = json.loads((tmp_path / "a" / "config.json").read_text())

@@ -120,6 +120,7 @@ def test_a_file_of_weights_is_as_good_as_the_run(source, tmp_path):
     ours = variables(state)
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
     assert start.record["taken"] == len(theirs) and "step" not in start.record
+    assert "names that are not known" in start.text and "init.new_head" in start.text
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(DeployError, match="w.safetensors cannot be read"):
         begun(plain(**{"init.source": str(file)}))
