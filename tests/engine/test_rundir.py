@@ -79,7 +79,15 @@ def test_another_config_is_refused_and_nothing_changes(path):
 
 def test_what_does_not_change_the_result_may_differ(path):
     start(path)
-    assert start(path, make_config(**{"log.every_steps": 1, "checkpoint.keep_best": 3})) is True
+    assert (
+        start(
+            path,
+            make_config(
+                **{"log.every_steps": 1, "checkpoint.keep_best": 3, "data.on_error": "skip"}
+            ),
+        )
+        is True
+    )
 
 
 def test_the_config_of_a_run_comes_back(path):
