@@ -1,6 +1,7 @@
 """Evaluation at another image size than that of training: resident and streamed."""
 
 import dataclasses
+import shutil
 
 import flax.linen as nn
 import flax.struct
@@ -107,11 +108,24 @@ def test_a_network_that_cannot_take_a_size_says_so():
     assert setups._check_takes(config, FlatFamily(Flat()), (8, 8, 1), (8, 8, 1)) is None
 
 
-def test_other_images_of_any_size_can_be_evaluated_where_a_size_is_given(path):
-    given = {"data.name": "fake", "data.channels": 1, "data.image_size": 20}
-    document = small(**given)
+def test_other_images_of_any_size_are_evaluated_where_a_size_is_given(path, tmp_path, name_classes):
+    given = {"data.name": "fake", "data.channels": 1, "data.image_size": 20, "data.fake_size": 40}
+    config = small(**given, batch_size=10)
     with pytest.raises(ConfigError, match="eval.image_size evaluates at any size"):
-        load_run(path, config=document, devices=ONE)
-    document.eval.image_size = 16
+        load_run(path, config=config, devices=ONE)
+    config.eval.image_size = 16
     with pytest.raises(ConfigError, match="labels mean something else"):  # sizes are no obstacle
-        load_run(path, config=document, devices=ONE)
+        load_run(path, config=config, devices=ONE)
+    shutil.copytree(path, tmp_path / "run")
+    name_classes(tmp_path / "run", None)
+    run = load_run(tmp_path / "run", config=config, devices=ONE)
+    images = data.load(small(**given | {"data.image_size": 16}).data).split("test").images
+    # Normalised as the run's own images were.
+    want = (images / 255 - np.array(run.dataset.mean)) / np.array(run.dataset.std)
+    digits = data.load(small().data)
+    np.testing.assert_allclose(run.dataset.mean, digits.mean)
+    (batch,) = run.setup.evaluation_input("test")
+    np.testing.assert_allclose(batch["image"], want, atol=1e-5)
+    logits = run.model.apply(run.variables, batch["image"]).logits
+    right = np.mean(np.argmax(logits, 1) == batch["label"])
+    assert run.evaluate()["accuracy"] == pytest.approx(right)

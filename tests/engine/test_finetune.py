@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from branchnets import data, main
-from branchnets.tools import analyze
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "resnext_digits.py"
 NAMES = "pqrstu"  # of digits 4 to 9
@@ -74,15 +73,8 @@ def test_a_run_is_fine_tuned_to_other_classes(folder, tmp_path, monkeypatch, cap
     # The same batches give the statistics that the run ended with.
     assert main.main([*evaluate, "--config.bn_reestimation.batches=3"]) == 0
     assert accuracy(capsys) == pytest.approx(summary["test_accuracy"], abs=1e-3)
-    assert main.main([*evaluate, "--config.eval.image_size=12"]) == 0
-    assert 0 <= accuracy(capsys) <= 1
-
-    report = analyze.analyze(tuned, tmp_path / "report", progress=False)
-    assert set(report.sections) == {"run", "classes"}
-    with (tmp_path / "report" / "run_classes.csv").open() as file:
-        found = {row["class"]: float(row["accuracy"]) for row in csv.DictReader(file)}
     with (tuned / "per_class.csv").open() as file:
-        assert found == {row["class"]: float(row["accuracy"]) for row in csv.DictReader(file)}
+        found = {row["class"]: float(row["accuracy"]) for row in csv.DictReader(file)}
     assert list(found) == list(NAMES)
     assert np.mean(list(found.values())) > 0.45
 
