@@ -14,8 +14,15 @@ FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 FILES = sorted(path.name for path in FOLDER.glob("*.py"))
 
 
-SMOKES = [f"{name}:smoke" for name in FILES]
-SMOKES += [f"coded_imagenet.py:smoke,variant={variant}" for variant in ("c3", "c4")]
+# Slow: what is trained by the same code as the configs beside it, with other sizes.
+SMOKES = [
+    pytest.param(f"{name}:smoke", marks=pytest.mark.slow if "_10k" in name else ())
+    for name in FILES
+]
+SMOKES += [
+    pytest.param(f"coded_imagenet.py:smoke,variant={variant}", marks=pytest.mark.slow)
+    for variant in ("c3", "c4")
+]
 
 
 @pytest.mark.parametrize("name", SMOKES)
