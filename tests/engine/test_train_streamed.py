@@ -51,55 +51,50 @@ def config_of(tree, **fields):
     return configs.apply_overrides(configs.load(str(ROOT / CONFIG)), overrides(tree, **fields))
 
 
-def test_images_that_are_passed_over_are_counted(tree, tmp_path, capsys):
-    broken = tmp_path / "tree"
-    for path in tree.rglob("*.jpg"):
-        (broken / path.relative_to(tree)).parent.mkdir(parents=True, exist_ok=True)
-        (broken / path.relative_to(tree)).write_bytes(path.read_bytes())
-    for name in ("train/cat/3.jpg", "test/bee/1.jpg"):
-        (broken / name).write_bytes(b"no image")
+def newest(workdir):
+    return max(Checkpoints(workdir / "checkpoints", read_only=True).all_steps(), default=None)
+
+
+def test_images_that_cannot_be_read_end_a_run_or_are_passed_over(tree, tmp_path, capsys):
+    """One run of two epochs of six steps, which ends twice and goes on."""
+    broken, workdir = tmp_path / "tree", tmp_path / "run"
+    shutil.copytree(tree, broken)
+    trained, tested = broken / "train" / "cat" / "3.jpg", broken / "test" / "bee" / "1.jpg"
+    whole = tested.read_bytes()
+    tested.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"test/bee/1\.jpg"):
+        training.train(config_of(broken), str(workdir), ONE)
+    assert newest(workdir) == 6  # what was trained before it is saved
+
+    tested.write_bytes(whole)
+    trained.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"train/cat/3\.jpg.*cannot|no image that can be read"):
+        training.train(config_of(broken), str(workdir), ONE)
+    done = [line["step"] for line in read_metrics(workdir / "metrics.jsonl")]
+    assert newest(workdir) == done[-1] > 6
+
+    tested.write_bytes(b"no image")
     config = config_of(broken, **{"data.on_error": "skip"})
-    assert training.train(config, str(tmp_path / "a"), ONE) == 0
-    lines = read_metrics(tmp_path / "a" / "metrics.jsonl")
-    # 48 images in six steps of eight: each epoch meets it once.
-    assert sum(line["unreadable"] for line in lines if line["split"] == "train") == 2
-    assert [line["unreadable"] for line in lines if line["split"] == "test"] == [1, 1]
-    # Told of what is evaluated alone as well, and left out of what is counted.
-    run = load_run(tmp_path / "a", devices=ONE)
-    assert run.evaluate(track=lambda batches, *_: iter(list(batches)))["unreadable"] == 1
-    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
-    assert summary["test_examples"] == 11 and summary["test"]["unreadable"] == 1
+    capsys.readouterr()
+    assert training.train(config, str(workdir), ONE) == 0
     error = capsys.readouterr().err
     assert error.count("train/cat/3.jpg") == error.count("test/bee/1.jpg") == 1
-    saved = json.loads((tmp_path / "a" / "config.json").read_text())
-    assert saved["resolved"]["data"]["decoder"] in ("opencv", "pillow")
+    lines = read_metrics(workdir / "metrics.jsonl")
+    assert sum(line["unreadable"] for line in lines if line["split"] == "train") == 1
+    assert [line.get("unreadable", 0) for line in lines if line["split"] == "test"] == [0, 1]
+    # Told of what is evaluated alone as well, and left out of what is counted.
+    run = load_run(workdir, config=config, devices=ONE)
+    assert run.evaluate(track=lambda batches, *_: iter(list(batches)))["unreadable"] == 1
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["test_examples"] == 11 and summary["test"]["unreadable"] == 1
 
     # Resumed (there is nothing left to do) where images are decoded by something else.
+    saved = json.loads((workdir / "config.json").read_text())
+    assert saved["resolved"]["data"]["decoder"] in ("opencv", "pillow")
     saved["resolved"]["data"]["decoder"] = "another"
-    (tmp_path / "a" / "config.json").write_text(json.dumps(saved))
-    assert training.train(config, str(tmp_path / "a"), ONE) == 0
+    (workdir / "config.json").write_text(json.dumps(saved))
+    assert training.train(config, str(workdir), ONE) == 0
     assert "were decoded by another, and now are by" in capsys.readouterr().err
-
-    with pytest.raises(DataError, match=r"train/cat/3\.jpg.*cannot|no image that can be read"):
-        training.train(config_of(broken), str(tmp_path / "b"), ONE)
-    # What was trained before it is saved.
-    steps = Checkpoints(tmp_path / "b" / "checkpoints", read_only=True).all_steps()
-    done = [line["step"] for line in read_metrics(tmp_path / "b" / "metrics.jsonl")]
-    assert steps == done[-1:]
-
-
-def test_an_evaluation_that_fails_loses_no_step(tree, tmp_path):
-    broken = tmp_path / "tree"
-    shutil.copytree(tree, broken)
-    image = broken / "test" / "bee" / "1.jpg"
-    whole = image.read_bytes()
-    image.write_bytes(b"no image")
-    config = config_of(broken, **{"checkpoint.every_epochs": 2})
-    with pytest.raises(DataError, match=r"test/bee/1\.jpg"):
-        training.train(config, str(tmp_path / "run"), ONE)
-    assert Checkpoints(tmp_path / "run" / "checkpoints", read_only=True).all_steps() == [6]
-    image.write_bytes(whole)
-    assert training.train(config, str(tmp_path / "run"), ONE) == 0
 
 
 def start(workdir, tree, **fields):

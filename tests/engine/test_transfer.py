@@ -1,5 +1,6 @@
 """Fine-tuning: what is taken from a trained network, what starts anew, and what is refused."""
 
+import dataclasses
 import json
 
 import jax
@@ -50,11 +51,15 @@ def variables(state):
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def setup():
+    """What training that plain network needs."""
+    return prepare(plain(), ONE)
+
+
+@pytest.fixture(scope="module")
+def source(setup, tmp_path_factory):
     """A run directory of a plain network whose every variable is random: (path, variables)."""
     path = tmp_path_factory.mktemp("source") / "run"
-    config = plain()
-    setup = prepare(config, ONE)
     random = np.random.default_rng(0)
     state = jax.tree.map(
         lambda x: jax.device_put(
@@ -64,21 +69,30 @@ def source(tmp_path_factory):
         setup.init_state(),
     )
     with RunDir(path) as run_dir:
-        run_dir.start(config, setup.derived(), {})
+        run_dir.start(setup.config, setup.derived(), {})
         with Checkpoints(run_dir.checkpoints) as checkpoints:
             checkpoints.save(3, state)
     return path, variables(state)
 
 
-def begun(config):
-    setup = prepare(config, ONE)
+def starting(setup, **fields):
+    """What training needs, with fields of the config's `init` that name a source."""
+    config = setup.config.copy_and_resolve_references()
+    with config.unlocked():
+        config.init.update(fields)
+    return dataclasses.replace(setup, config=config)
+
+
+def begun(setup, **fields):
+    """(start, state) of a run that begins with a source."""
+    setup = starting(setup, **fields)
     start = transfer.start(setup)
     return start, setup.init_state(start.given)
 
 
-def test_all_of_a_network_with_as_many_classes_is_taken(source):
+def test_all_of_a_network_with_as_many_classes_is_taken(setup, source):
     path, theirs = source
-    start, state = begun(plain(**{"init.source": str(path), "seed": 5}))
+    start, state = begun(setup, source=str(path))
     ours = variables(state)
     assert ours.keys() == theirs.keys() and int(state.step) == 0
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
@@ -95,9 +109,9 @@ def test_all_of_a_network_with_as_many_classes_is_taken(source):
 
 def test_a_head_for_other_classes_is_the_one_a_fresh_run_has(source):
     path, theirs = source
-    five = {"data.num_classes": 5, "seed": 5}
-    start, state = begun(plain(**five, **{"init.source": str(path)}))
-    ours, fresh = variables(state), variables(prepare(plain(**five), ONE).init_state())
+    five = prepare(plain(**{"data.num_classes": 5, "seed": 5}), ONE)
+    start, state = begun(five, source=str(path))
+    ours, fresh = variables(state), variables(five.init_state())
     assert start.record["fresh"] == [HEAD] and ours[HEAD].shape[-1] == 5
     for name, value in ours.items():
         assert np.array_equal(value, fresh[name] if name == HEAD else theirs[name])
@@ -106,24 +120,24 @@ def test_a_head_for_other_classes_is_the_one_a_fresh_run_has(source):
 
 def test_a_plain_network_begins_a_coded_one_of_the_same_names(source):
     path, theirs = source
-    start, state = begun(coded(**{"init.source": str(path), "init.new_head": True}))
+    start, state = begun(prepare(coded(), ONE), source=str(path), new_head=True)
     ours = variables(state)
     assert start.record["fresh"] == [HEAD]
     assert not np.array_equal(ours[HEAD], theirs[HEAD])
     assert all(np.array_equal(ours[n], theirs[n]) for n in ours if n != HEAD)
 
 
-def test_a_file_of_weights_is_as_good_as_the_run(source, tmp_path):
+def test_a_file_of_weights_is_as_good_as_the_run(setup, source, tmp_path):
     path, theirs = source
     file = load_run(path, devices=ONE).save_weights(tmp_path / "w.safetensors")
-    start, state = begun(plain(**{"init.source": str(file)}))
+    start, state = begun(setup, source=str(file))
     ours = variables(state)
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
     assert start.record["taken"] == len(theirs) and "step" not in start.record
     assert "names that are not known" in start.text and "init.new_head" in start.text
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(DeployError, match="w.safetensors cannot be read"):
-        begun(plain(**{"init.source": str(file)}))
+        begun(setup, source=str(file))
 
 
 def test_running_averages_are_taken_in_place_of_what_they_are_averages_of(tmp_path):
@@ -143,41 +157,31 @@ def test_running_averages_are_taken_in_place_of_what_they_are_averages_of(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("overrides", "words"),
+    ("fields", "words"),
     [
-        (
-            {"model.width": 12},
-            [
-                "does not fit resnext_digits",
-                "batch_stats/stage2/block0/branch_bn/mean: shape (",
-                " more\n",
-                "The last layer alone may differ",
-            ],
-        ),
-        (
-            {"model.depths": (2, 1, 1), "data.num_classes": 5},
-            ["batch_stats/stage2/block1/branch_bn/mean: not in the source"],
-        ),
-        (
-            {"model.head_bias": True},
-            ["params/head/linear/bias: not in the source", "--config.init.new_head=True"],
-        ),
-        ({"init.checkpoint": "7"}, ["no checkpoint of step 7"]),
-        ({"init.checkpoint": "newest"}, ["init.checkpoint is latest, best or a step"]),
-        ({"init.source": "nowhere"}, ["neither a run directory (with config.json) nor a file"]),
-        (
-            {"init.source": __file__, "init.checkpoint": "best"},
-            ["is no run directory; leave it out"],
-        ),
+        ({"checkpoint": "7"}, "no checkpoint of step 7"),
+        ({"checkpoint": "newest"}, "init.checkpoint is latest, best or a step"),
+        ({"source": "nowhere"}, "neither a run directory (with config.json) nor a file"),
+        ({"source": __file__, "checkpoint": "best"}, "is no run directory; leave it out"),
     ],
 )
-def test_what_does_not_fit_is_told(source, overrides, words):
-    config = plain(**{"init.source": str(source[0]), **overrides})
-    with pytest.raises(Exception) as told:
-        transfer.start(prepare(config, ONE))
-    assert isinstance(told.value, branchnets.errors.UserError)
-    for word in words:
-        assert word in str(told.value)
+def test_a_source_that_is_not_there_is_told(setup, source, fields, words):
+    with pytest.raises(branchnets.errors.UserError) as told:
+        transfer.start(starting(setup, **{"source": str(source[0]), **fields}))
+    assert words in str(told.value)
+
+
+def test_another_network_is_told_with_the_differences(source):
+    wider = prepare(plain(**{"model.width": 12}), ONE)
+    with pytest.raises(ConfigError) as told:
+        transfer.start(starting(wider, source=str(source[0])))
+    for words in (
+        "does not fit resnext_digits",
+        "batch_stats/stage2/block0/branch_bn/mean: shape (",
+        " more\n",
+        "The last layer alone may differ",
+    ):
+        assert words in str(told.value)
 
 
 def shapes(**sizes):
@@ -193,13 +197,18 @@ def test_every_head_starts_anew_where_one_has_other_classes():
         transfer.fresh_names(found, {**wanted, "params/x": np.zeros(2)}, ["a"], 4)
     with pytest.raises(ConfigError, match=r"params/a/w: shape \(3, 10\) in the source, \(4, 4\)"):
         transfer.fresh_names(found, {**wanted, **shapes(**{"params/a/w": (4, 4)})}, ["a"], 4)
+    with pytest.raises(ConfigError, match="params/y: not in the source"):
+        transfer.fresh_names(found, {**wanted, **shapes(**{"params/y": (2,)})}, ["a"], 4)
+    ten = shapes(**{"params/a/w": (3, 10), "params/x": (2,)})  # no new classes, but no bias
+    with pytest.raises(ConfigError, match="(?s)params/a/b: only in the source.*init.new_head=True"):
+        transfer.fresh_names(found, ten, ["a"], 10)
 
 
-def test_classes_of_other_names_under_an_old_head_are_told(source):
+def test_classes_of_other_names_under_an_old_head_are_told(setup, source):
     path, _ = source
     document = json.loads((path / "config.json").read_text())
     names = document["resolved"]["data"]["class_names"]
-    start = transfer.start(prepare(plain(**{"init.source": str(path)}), ONE))
+    start = transfer.start(starting(setup, source=str(path)))
     assert "other names" not in start.text
     text = transfer._text(start.record, names[::-1], names)
     assert "other names" in text and "init.new_head=True" in text
