@@ -1,7 +1,6 @@
 """What a run needs, told before it is taken, and refused where it cannot fit."""
 
 import dataclasses
-import re
 import types
 from pathlib import Path
 
@@ -121,7 +120,7 @@ def free(monkeypatch):
     return lambda size: monkeypatch.setattr(memories, "host_free", lambda: size)
 
 
-def test_a_run_that_cannot_fit_leaves_the_directory_to_another_config(tiny, tmp_path, free, capsys):
+def test_a_run_that_cannot_fit_leaves_the_directory_to_another_config(tiny, tmp_path, free):
     config = tiny()
     setup = prepare(config, ONE)
     state = budget.of_state(setup.abstract_state(), config, setup.inputs)
@@ -136,25 +135,6 @@ def test_a_run_that_cannot_fit_leaves_the_directory_to_another_config(tiny, tmp_
     free(5000)  # not even the data set
     with pytest.raises(UserError, match="MB of memory are free.*data.stream=True"):
         training.train(config, str(tmp_path), ONE)
-    capsys.readouterr()
-    free(10**10)
-    config = tiny(**{"log.every_steps": 1})
-    assert training.train(config, str(tmp_path), ONE) == 0
-    _told(capsys.readouterr().err)
-    before = (tmp_path / "config.json").read_text()
-    free(rest - 1000)  # a run that is there already stays
-    with pytest.raises(ConfigError):
-        training.train(config, str(tmp_path), ONE)
-    assert (tmp_path / "config.json").read_text() == before
-
-
-def _told(error):
-    """What a run needs, and how long it takes, are each told once."""
-    rows = dict(re.findall(r"^(.+?)(?:, of .* free)?  +([\d.]+ .?B)$", error, re.M))
-    assert rows["data set"] == "4.35 kB" and float(rows["activations and workspace"].split()[0])
-    assert set(rows) >= {"optimiser state", "parameters and statistics", "on the host together"}
-    assert error.count("memory needed on each device") == 1
-    assert error.count("An epoch takes about") == 1 and "whole run (1 of them)" in error
 
 
 def test_the_command_line_refuses_with_one_line(tiny, tmp_path, free, capsys, monkeypatch):

@@ -149,7 +149,11 @@ def test_every_layer_of_every_family_forgets_older_statistics(name):
             config.model[field] = value
     family = families.create(config, data.DataSpec((8, 8, 1), 10, tuple("abcdefghij")))
     family = family.with_momentum(0.0)
-    variables = jax.jit(family.model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    shapes = jax.eval_shape(family.model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    random = np.random.default_rng(0)  # any weights will do
+    variables = jax.tree.map(
+        lambda x: jnp.asarray(random.uniform(0, 0.1, x.shape), x.dtype), shapes
+    )
     extra = family.init_extra(variables)
     batch = {
         "image": jax.random.normal(jax.random.key(1), (4, 8, 8, 1)),

@@ -64,6 +64,7 @@ def test_accumulation_with_groups_inside_a_part_gives_the_same_update(tiny):
     assert tally.metrics["accuracy"][1] == 16
 
 
+@pytest.mark.slow  # test_phases has the same of another family
 def test_accumulation_works_spread_over_devices(tiny):
     config = tiny(**{"optimizer.accumulate_steps": 2, "bn_group_size": 1})
     one, _ = run(config, jax.devices()[:1], 1)

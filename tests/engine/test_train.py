@@ -1,32 +1,26 @@
 """Whole runs: resuming, stopping, damage, and what is refused."""
 
-import csv
 import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import jax
-import numpy as np
 import pytest
 from run_states import assert_same_bits, final_state
 
-from branchnets import confusion, main
-from branchnets.engine import disk
+from branchnets import main
 from branchnets.engine import train as training
 from branchnets.engine.checkpoint import Checkpoints
-from branchnets.engine.evaluate import Evaluator
 from branchnets.engine.logging import read_metrics
 from branchnets.engine.loop import Loop
-from branchnets.engine.rundir import RunDir
 from branchnets.engine.runs import load_run
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
-from branchnets.errors import CheckpointError, DataError, RunDirError, TrainingError
+from branchnets.errors import DataError, TrainingError
 
 ONE = jax.devices()[:1]
 ROOT = pathlib.Path(__file__).parents[2]
@@ -50,19 +44,19 @@ def stop_at(monkeypatch):
     monkeypatch.undo()
 
 
+#: Eight steps, four an epoch. After the first epoch there is an evaluation alone.
+FIELDS = {
+    "epochs": 2, "augment.crop_padding": 1, "ema.decay": 0.5, "bn_reestimation.batches": 2,
+    "checkpoint.every_epochs": 2,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def finished(tiny, tmp_path_factory):
-    """A run of three epochs of four steps that is at its end; what it keeps is the default."""
-    path = tmp_path_factory.mktemp("finished") / "run"
-    assert training.train(tiny(epochs=3), str(path), ONE) == 0
+def whole(tiny, tmp_path_factory):
+    """A run that nothing disturbs."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    assert training.train(tiny(**FIELDS), str(path), ONE) == 0
     return path
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    """A copy of it, to be changed."""
-    shutil.copytree(finished, tmp_path / "run")
-    return tmp_path / "run"
 
 
 def without_times(path):
@@ -73,25 +67,24 @@ def without_times(path):
 
 
 def test_a_run_stopped_in_mid_epoch_ends_where_an_uninterrupted_one_ends(
-    tiny, tmp_path, stop_at, monkeypatch, capsys
+    tiny, whole, tmp_path, stop_at, monkeypatch, capsys
 ):
-    # Eight steps of four an epoch.
-    config = tiny(**{"epochs": 2, "augment.crop_padding": 1, "ema.decay": 0.5})
-    assert training.train(config, str(tmp_path / "whole"), ONE) == 0
+    config, stopped = tiny(**FIELDS), tmp_path / "stopped"
     stop_at(3, PREEMPTED)
-    assert training.train(config, str(tmp_path / "stopped"), ONE) == PREEMPTED
+    assert training.train(config, str(stopped), ONE) == PREEMPTED
     assert "Resume with the same command" in capsys.readouterr().err
     monkeypatch.undo()
-    assert training.train(config, str(tmp_path / "stopped"), ONE) == 0
-    assert "Resuming" in capsys.readouterr().err
-    one, other = (final_state(tmp_path / name) for name in ("whole", "stopped"))
+    assert training.train(config, str(stopped), ONE) == 0
+    error = capsys.readouterr().err
+    assert "Resuming" in error and "batch-norm statistics of 2 training batches" in error
+    one, other = (final_state(path) for path in (whole, stopped))
     assert one.step == 8 and one.ema.keys() == {"params", "batch_stats"}
     assert_same_bits(one, other)
-    assert without_times(tmp_path / "whole") == without_times(tmp_path / "stopped")
-    lines = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
+    assert without_times(whole) == without_times(stopped)
+    lines = read_metrics(stopped / "metrics.jsonl")
     keys = [(line["split"], line["step"]) for line in lines]
     assert len(keys) == len(set(keys)) and ("train", 8) in keys
-    check_averages_are_used(tmp_path / "whole", one, capsys)
+    check_averages_are_used(whole, one, capsys)
 
 
 def check_averages_are_used(workdir, state, capsys):
@@ -114,10 +107,10 @@ def check_averages_are_used(workdir, state, capsys):
     assert float(table["cross_entropy"]) == pytest.approx(newest["cross_entropy"], abs=1e-3)
 
 
-def test_what_an_evaluation_that_fails_leaves_undone_is_made_up_for(tiny, tmp_path, monkeypatch):
-    config = tiny(**{"epochs": 2, "ema.decay": 0.5, "bn_reestimation.batches": 2})
-    config.checkpoint.every_epochs = 2  # after the first epoch there is an evaluation alone
-    assert training.train(config, str(tmp_path / "whole"), ONE) == 0
+def test_what_an_evaluation_that_fails_leaves_undone_is_made_up_for(
+    tiny, whole, tmp_path, monkeypatch
+):
+    failing = tmp_path / "failing"
     original, failed = Loop._evaluate, []
 
     def evaluate(loop):
@@ -129,136 +122,30 @@ def test_what_an_evaluation_that_fails_leaves_undone_is_made_up_for(tiny, tmp_pa
     monkeypatch.setattr(Loop, "_evaluate", evaluate)
     for step in (4, 8):
         with pytest.raises(DataError, match="cannot be read"):
-            training.train(config, str(tmp_path / "failed"), ONE)
-        steps = Checkpoints(tmp_path / "failed" / "checkpoints", read_only=True)
+            training.train(tiny(**FIELDS), str(failing), ONE)
+        steps = Checkpoints(failing / "checkpoints", read_only=True)
         assert steps.latest_step() == step and steps.metrics(step) is None
-    assert training.train(config, str(tmp_path / "failed"), ONE) == 0
-    one, other = (final_state(tmp_path / name) for name in ("whole", "failed"))
+    assert training.train(tiny(**FIELDS), str(failing), ONE) == 0
+    one, other = (final_state(path) for path in (whole, failing))
     assert_same_bits(one, other)
-    found = [
-        Checkpoints(tmp_path / name / "checkpoints", read_only=True) for name in ("whole", "failed")
-    ]
+    found = [Checkpoints(path / "checkpoints", read_only=True) for path in (whole, failing)]
     assert found[0].metrics(8) == found[1].metrics(8) is not None
     assert found[0].best_step() == found[1].best_step() == 8
-    assert without_times(tmp_path / "whole") == without_times(tmp_path / "failed")
+    assert without_times(whole) == without_times(failing)
     lines = [
         {(line["split"], line["step"]): line.get("accuracy") for line in read_metrics(file)}
-        for file in (tmp_path / "whole/metrics.jsonl", tmp_path / "failed/metrics.jsonl")
+        for file in (whole / "metrics.jsonl", failing / "metrics.jsonl")
     ]
     assert lines[0] == lines[1] and ("test", 4) in lines[0]
 
 
-def test_a_damaged_newest_checkpoint_is_survived(tiny, finished, copied, capsys):
-    newest = copied / "checkpoints" / "12"
-    victim = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
-    victim.write_bytes(victim.read_bytes()[:100])
-    assert training.train(tiny(epochs=3), str(copied), ONE) == 0
-    message = capsys.readouterr().err
-    assert "set aside as" in message and "Resuming" in message
-    assert (copied / "checkpoints" / "damaged-12").is_dir()
-    assert_same_bits(final_state(copied), final_state(finished))
-
-
-def test_latest_and_best_are_kept(finished):
-    kept = Checkpoints(finished / "checkpoints", read_only=True, best_metric="accuracy")
-    assert kept.latest_step() == 12 and 2 <= len(kept.all_steps()) <= 3
-    best = kept.metrics(kept.best_step())["accuracy"]
-    evaluated = [
-        line["accuracy"]
-        for line in read_metrics(finished / "metrics.jsonl")
-        if line["split"] == "test"
-    ]
-    assert best == max(evaluated)
-
-
-def test_another_config_in_the_same_directory_is_refused_and_nothing_changes(tiny, finished):
-    before = {f: f.stat().st_mtime_ns for f in finished.rglob("*")}
-    with pytest.raises(RunDirError, match=r"coded\.mu: 6\.0 in the run, 3\.0 given"):
-        training.train(tiny(**{"coded.mu": 3.0, "epochs": 3}), str(finished), ONE)
-    assert before == {f: f.stat().st_mtime_ns for f in finished.rglob("*")}
-
-
-def test_a_run_that_lacks_only_its_summary_needs_no_space(tiny, copied, monkeypatch):
-    (copied / "summary.json").unlink()
-    monkeypatch.setattr(disk, "free", lambda directory: 0)
-    assert training.train(tiny(epochs=3), str(copied), ONE) == 0
-    assert (copied / "summary.json").exists()
-    with pytest.raises(CheckpointError, match="0 MB are free on the disk.*no older one"):
-        training.train(tiny(), str(copied.with_name("another")), ONE)
-
-
+@pytest.mark.slow  # as test_step has it, through the whole trainer
 def test_a_step_that_is_not_finite_stops_the_run_with_its_name(tiny, tmp_path):
     config = tiny(**{"optimizer.learning_rate": 1e30, "log.every_steps": 1, "epochs": 2})
     with pytest.raises(TrainingError, match=r"update of step \d+ was not finite \(.*parameters"):
         training.train(config, str(tmp_path), ONE)
     steps = Checkpoints(tmp_path / "checkpoints", read_only=True).all_steps()
     assert steps == []
-
-
-def test_evaluation_reads_a_run_and_writes_nothing(finished, capsys):
-    before = {f: f.stat().st_mtime_ns for f in finished.rglob("*")}
-    summary = json.loads((finished / "summary.json").read_text())
-    capsys.readouterr()
-    assert main.main(["main", "--mode=eval", f"--workdir={finished}"]) == 0
-    printed, _, words = capsys.readouterr().out.partition("\n\n")
-    table = dict(line.split()[:2] for line in printed.splitlines())
-    assert float(table["accuracy"]) == pytest.approx(summary["test_accuracy"], abs=1e-3)
-    with (finished / "confusion.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    counts = np.array([[int(row[name]) for name in list(row)[1:]] for row in rows])
-    assert counts.shape == (10, 10) and counts.sum() == summary["test_examples"]
-    assert np.trace(counts) == round(summary["test_accuracy"] * counts.sum())
-    with (finished / "per_class.csv").open() as file:
-        classes = list(csv.DictReader(file))
-    assert [int(row["images"]) for row in classes] == counts.sum(1).tolist()
-    assert words.strip() == confusion.words(counts, [row["class"] for row in classes])
-    assert "confusion" not in read_metrics(finished / "metrics.jsonl")[-1]
-    assert summary["averaged_weights"] is False
-    averaged = "--config.ema.decay=0.9"
-    assert main.main(["main", "--mode=eval", f"--workdir={finished}", averaged]) == 2
-    assert "the run kept no running averages" in capsys.readouterr().err
-    assert before == {f: f.stat().st_mtime_ns for f in finished.rglob("*")}
-
-
-def test_evaluation_on_another_data_set(name_classes, copied, capsys):
-    name_classes(copied, list("0123456789"))  # as if the made-up images were digits
-    command = ["main", "--mode=eval", f"--workdir={copied}"]
-    digits = [*command, "--config.data.name=digits"]
-    assert main.main(digits) == 0
-    assert "digits/test at step 12" in capsys.readouterr().out
-    assert main.main([*digits, "--config.eval.split=validation", "--checkpoint=best"]) == 0
-    printed = capsys.readouterr().out.partition("\n\n")[0]
-    found = dict(line.split()[:2] for line in printed.splitlines())
-    # Normalised as the run's own images were, not by the statistics of the other set.
-    config = RunDir(copied, write=False).config()
-    config.data.name, config.eval.split = "digits", "validation"
-    run = load_run(copied, config=config, devices=ONE)
-    setup, state = run.setup, run.state
-    images = (setup.dataset.split("validation").images / 255 - 0.5) / 0.25
-    logits = setup.family.model.apply(state.variables, images.astype(np.float32)).logits
-    right = np.argmax(logits, 1) == setup.dataset.split("validation").labels
-    assert float(found["accuracy"]) == pytest.approx(float(right.mean()), abs=1e-3)
-    assert main.main([*digits, "--checkpoint=999"]) == 2
-    assert "no checkpoint of step 999" in capsys.readouterr().err
-    assert main.main([*command, "--config.data.name=cifar100"]) == 2
-    assert "10 classes of fake; cifar100 has 100" in capsys.readouterr().err
-    assert main.main([*command, "--config.data.name=cifar10"]) == 2
-    assert "shape (8, 8, 1); those of cifar10 are (8, 8, 3)" in capsys.readouterr().err
-
-
-def test_exact_evaluation_does_not_depend_on_the_batch(tiny, finished):
-    config = tiny(epochs=3)
-    found = []
-    for batch in (16, 5, 64):
-        config.eval.batch_size = batch
-        run = load_run(finished, config=config, devices=ONE)
-        setup, state = run.setup, run.state
-        evaluator = Evaluator(setup.family, 0)
-        found.append(evaluator(state.variables, state.extra, setup.evaluation_input("test")))
-    for other in found[1:]:
-        assert other["accuracy"] == found[0]["accuracy"]
-        assert np.array_equal(other["confusion"], found[0]["confusion"])
-        assert other["cross_entropy"] == pytest.approx(found[0]["cross_entropy"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
