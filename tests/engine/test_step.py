@@ -129,11 +129,13 @@ def test_groups_of_an_eighth_are_the_statistics_of_each_device(tiny):
     model = setup.family.model
     assert model.bn_group_size == 2 and model.drop_rate == 0.1
     quiet = model.clone(drop_rate=0.0)
-    together, stats = quiet.apply(state.variables, images, train=True, mutable=["batch_stats"])
-    alone = [
-        quiet.apply(state.variables, part, train=True, mutable=["batch_stats"])
-        for part in jnp.split(images, 8)
-    ]
+
+    @jax.jit
+    def apply(images):
+        return quiet.apply(state.variables, images, train=True, mutable=["batch_stats"])
+
+    together, stats = apply(images)
+    alone = [apply(part) for part in jnp.split(images, 8)]
     logits = jnp.concatenate([output.logits for output, _ in alone])
     np.testing.assert_allclose(together.logits, logits, atol=1e-5)
     mean = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), 0), *[s for _, s in alone])
