@@ -19,6 +19,8 @@ from branchnets.engine.logging import read_metrics
 ROOT = pathlib.Path(__file__).parents[2]
 TIMEOUT = 300
 SAVE_EVERY = 20
+#: Whether every fault is tried as often as results/ tell, as benchmarks.faults has it.
+ALL = bool(os.environ.get("BRANCHNETS_TEST_ALL_FAULTS"))
 
 
 class Command:
