@@ -20,6 +20,7 @@ from branchnets.tools import predict
 from branchnets.tools import slim as tool
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+ONE = jax.devices()[:1]
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,13 @@ def run_dir(tmp_path_factory):
         "augment.crop_padding": 0,
         "optimizer.learning_rate": 0.02,
     }
-    train(configs.apply_overrides(config, settings), place)
+    train(configs.apply_overrides(config, settings), place, ONE)
     return place
 
 
 @pytest.fixture(scope="module")
 def run(run_dir):
-    return branchnets.load_run(run_dir)
+    return branchnets.load_run(run_dir, devices=ONE)
 
 
 @pytest.fixture(scope="module")
