@@ -231,6 +231,19 @@ class Checkpoints:
         self._stored.written(self._saving)
         self._saving = None
 
+    def check_for_errors(self) -> None:
+        """Return at once, or raise if the save in progress has failed already.
+
+        Raises:
+          CheckpointError: It could not be written.
+        """
+        if self._manager is None or self._saving is None:
+            return
+        try:
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise self._unwritten(error) from error
+
     def close(self) -> None:
         """Wait for the save in progress and release the threads.
 
@@ -410,13 +423,24 @@ def _refuse(folder: Path, lines: list[str]) -> None:
 
 
 def _on_first_process(function: Callable[[], int | None]) -> int | None:
-    """Return what `function` gives on the first process, on all of them."""
+    """Return what `function` gives on the first process, on all of them.
+
+    Raises:
+      CheckpointError: raised by it, or in place of an OSError.
+    """
+
+    def explained() -> int | None:
+        try:
+            return function()
+        except OSError as error:
+            raise CheckpointError(f"the checkpoints cannot be read or kept: {error}") from error
+
     if jax.process_count() == 1:
-        return function()
+        return explained()
     value, error = -1, None
     if jax.process_index() == 0:
         try:
-            result = function()
+            result = explained()
             value = -1 if result is None else result
         except CheckpointError as caught:
             value, error = -2, caught

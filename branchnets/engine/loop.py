@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ from branchnets.engine.setup import Setup
 from branchnets.engine.state import TrainState
 from branchnets.engine.step import Tally
 from branchnets.engine.stopping import PREEMPTED, StopRequest
-from branchnets.errors import ConfigError, DataError, TrainingError
+from branchnets.errors import CheckpointError, ConfigError, DataError, TrainingError
 from branchnets.families.base import Phase
 
 #: Steps that the host may be ahead of the devices: enough to keep them busy, few enough to stop.
@@ -140,6 +140,10 @@ class Loop:
         metrics = self._examine() if evaluate_now else None
         if save_now:
             self._save(metrics)
+        # A save that failed is made up for now, not when the next one is due.
+        elif jax.process_count() == 1 and self._has_failed(self.checkpoints.check_for_errors):
+            self._save(None)
+            self.checkpoints.wait()
 
     def _is_due(self, every: int) -> bool:
         return self.done == self.setup.resolved.total_steps or self.done % every == 0
@@ -232,8 +236,20 @@ class Loop:
         if self._saved == self.done:
             return
         with self.progress.pause():
+            failed = self._has_failed(self.checkpoints.wait)
             self.checkpoints.save(self.done, self.state, metrics)
+            if failed:
+                self.checkpoints.wait()
         self._saved = self.done
+
+    def _has_failed(self, check: Callable[[], None]) -> bool:
+        """Whether the save in the background has failed; says so. The next one may go well."""
+        try:
+            check()
+        except CheckpointError as error:
+            self.progress.message(f"{error} Trying again, with step {self.done} ...")
+            return True
+        return False
 
 
 def _seconds_before(run_dir: RunDir) -> float:

@@ -245,3 +245,26 @@ def test_signals_save_and_the_resumed_run_is_the_uninterrupted_one(tmp_path, num
     one, other = (final_state(tmp_path / name) for name in ("whole", "stopped"))
     assert one.step == 384
     assert_same_bits(one, other)
+
+
+def test_a_save_that_failed_in_the_background_is_made_up_for_at_the_next_look(
+    tiny, whole, tmp_path, monkeypatch, capsys
+):
+    saved, check, save = [], Checkpoints.check_for_errors, Checkpoints.save
+
+    def failed_once(checkpoints):
+        check(checkpoints)
+        if saved == [3]:
+            raise checkpoints._unwritten(OSError("No space left on device"))
+
+    def record(checkpoints, step, *rest):
+        saved.append(step)
+        return save(checkpoints, step, *rest)
+
+    monkeypatch.setattr(Checkpoints, "check_for_errors", failed_once)
+    monkeypatch.setattr(Checkpoints, "save", record)
+    config = tiny(**{**FIELDS, "checkpoint.every_epochs": 1, "checkpoint.every_steps": 3})
+    assert training.train(config, str(tmp_path / "run"), ONE) == 0
+    assert saved == [3, 4, 6, 8]
+    assert "No space left on device" in capsys.readouterr().err
+    assert_same_bits(final_state(tmp_path / "run"), final_state(whole))
