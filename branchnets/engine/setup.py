@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,11 @@ class EvalSetup:
 
     def abstract_state(self) -> TrainState:
         """Shapes and shardings of the state, for restoring a checkpoint into."""
+        return self._abstract_state
+
+    @functools.cached_property
+    def _abstract_state(self) -> TrainState:
+        # Once: it traces the whole network, and a start asks for it again and again.
         return meshes.abstract(jax.eval_shape(self._create), self.mesh)
 
     def _create(self) -> TrainState:
