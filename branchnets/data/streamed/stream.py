@@ -24,7 +24,7 @@ from branchnets.data.device.augment import normalize
 from branchnets.data.device.finish import Finish
 from branchnets.data.device.placement import EVERYWHERE, SPREAD, check_batch_size, put, put_local
 from branchnets.data.streamed.rows import Chunk, EvalRows, TrainRows
-from branchnets.data.streamed.workers import Chunks, memory, shared_memory
+from branchnets.data.streamed.workers import Chunks, drain, hand_on, memory, shared_memory
 from branchnets.errors import DataError
 
 #: Batches that lie on the devices before they are needed.
@@ -103,31 +103,23 @@ def _end(
     stop.set()
     chunks.close()
     thread.join(10.0)
-    while not ready.empty():
-        ready.get_nowait()
+    drain(ready)
 
 
 def _feed(
     chunks: Chunks, per_batch: int, mesh: Mesh | None, ready: queue.Queue, stop: threading.Event
 ) -> None:
-    def hand_on(item: Batch | Exception) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                pass
-
     try:
         for batch in host_batches(chunks, per_batch):
             images, labels = (put_local(batch[name], mesh) for name in ("image", "label"))
             skipped = int((~batch["ok"]).sum())
             faults = batch["faults"]
-            hand_on({"images": images, "labels": labels, "skipped": skipped, "faults": faults})
-            del batch, images, labels
-            if stop.is_set():
+            item = {"images": images, "labels": labels, "skipped": skipped, "faults": faults}
+            if not hand_on(item, ready, stop):
                 return
+            del batch, images, labels, item
     except Exception as error:
-        hand_on(error)
+        hand_on(error, ready, stop)
 
 
 class StreamedInput:

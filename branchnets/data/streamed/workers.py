@@ -160,13 +160,24 @@ class _Lane:
                     return None
 
     def _put(self, item: Chunk | Exception | None) -> bool:
-        while not self.stop.is_set():
-            try:
-                self.ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                pass
-        return False
+        return hand_on(item, self.ready, self.stop)
+
+
+def hand_on(item: Any, ready: queue.Queue, stop: threading.Event) -> bool:
+    """Puts an item into a queue as soon as there is room; False where `stop` comes first."""
+    while not stop.is_set():
+        try:
+            ready.put(item, timeout=0.1)
+            return True
+        except queue.Full:
+            pass
+    return False
+
+
+def drain(ready: queue.Queue) -> None:
+    """Lets go of what lies in a queue that nobody fills any more."""
+    while not ready.empty():
+        ready.get_nowait()
 
 
 def _explained(error: Exception, processes: bool) -> Exception:
@@ -301,5 +312,4 @@ def _close(lanes: list[_Lane], threads: list[threading.Thread]) -> None:
     end = time.monotonic() + _STOPPING
     for lane, thread in zip(lanes, threads, strict=True):
         thread.join(max(end - time.monotonic(), 0.1))
-        while not lane.ready.empty():
-            lane.ready.get_nowait()
+        drain(lane.ready)
