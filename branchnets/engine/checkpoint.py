@@ -8,12 +8,13 @@ damaged file from a model that has changed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,15 +159,13 @@ class Checkpoints:
         }
         self.check_space(leaves)
         self._saving = step
-        try:
+        with self._writing():
             manager.save(
                 step,
                 args=ocp.args.PyTreeSave(traverse_util.unflatten_dict(leaves)),
                 metrics=None if metrics is None else _scalars(metrics),
                 force=True,
             )
-        except Exception as error:
-            raise self._unwritten(error) from error
         if not self._asynchronous:
             self.wait()
         return True
@@ -224,10 +223,8 @@ class Checkpoints:
         """
         if self._manager is None or self._saving is None:
             return
-        try:
+        with self._writing():
             self._manager.wait_until_finished()
-        except Exception as error:
-            raise self._unwritten(error) from error
         self._stored.written(self._saving)
         self._saving = None
 
@@ -239,10 +236,8 @@ class Checkpoints:
         """
         if self._manager is None or self._saving is None:
             return
-        try:
+        with self._writing():
             self._manager.check_for_errors()
-        except Exception as error:
-            raise self._unwritten(error) from error
 
     def close(self) -> None:
         """Wait for the save in progress and release the threads.
@@ -267,6 +262,14 @@ class Checkpoints:
         To be called at every step by every process. Without `jax.distributed` it is False.
         """
         return ocp.utils.reached_preemption(step)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises CheckpointError in place of whatever orbax raises about a save."""
+        try:
+            yield
+        except Exception as error:
+            raise self._unwritten(error) from error
 
     def _unwritten(self, error: Exception) -> CheckpointError:
         # Orbax would raise the same again at every later call: the next save starts anew.
