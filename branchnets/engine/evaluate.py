@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -46,17 +46,22 @@ class Evaluator:
         return jax.jit(add), zeros
 
     def __call__(
-        self, variables: PyTree, extra: PyTree, batches: Iterable[dict[str, jax.Array]]
+        self,
+        variables: PyTree,
+        extra: PyTree,
+        batches: Iterable[dict[str, jax.Array]],
+        track: Callable[[Any], Iterable[Any]] = iter,
     ) -> dict[str, Any]:
         """Metric -> sum / count: a float, or a numpy array for metrics with axes.
 
         What is only counted (count None) is its sum.
         Metrics of a mode other than ``""`` are named ``"mode/metric"``.  0/0 is nan: a class
         without examples has no mean.  ``unreadable``, of streamed batches, is how many examples
-        could not be used and are in no metric, if there were any.
+        could not be used and are in no metric, if there were any.  ``track`` goes through the
+        batches, and may show how far it is.
         """
         totals: dict[str, Any] = {}
-        for index, batch in enumerate(batches):
+        for index, batch in enumerate(track(batches)):
             for name, (add, zeros) in self._modes.items():
                 if name not in totals:
                     totals[name] = zeros(variables, extra, batch)

@@ -104,11 +104,10 @@ class Run:
         """
         evaluator = Evaluator(self.family, self.config.seed)
         batches = self.setup.evaluation_input(split)
-        tracked = track(batches, f"evaluation on {split} images", len(batches))
-        found = evaluator(self.variables, self.state.extra, tracked)
-        if batches.unreadable:  # which what shows progress does not pass on
-            found["unreadable"] = float(batches.unreadable)
-        return found
+        title = f"evaluation on {split} images"
+        return evaluator(
+            self.variables, self.state.extra, batches, lambda all_: track(all_, title, len(batches))
+        )
 
     def reestimated(self, batches: int) -> Run:
         """The same network with the batch-norm statistics of training batches, in memory alone.
