@@ -11,13 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from branchnets.data.base import Dataset, DataSpec, Split, field
+from branchnets.data.base import Dataset, DataSpec, field
 from branchnets.data.prepare import reshaped
 from branchnets.data.sets.locate import TREE, locate
 from branchnets.data.statistics import IMAGENET_MEAN, IMAGENET_STD
-from branchnets.data.stored.held import hold
+from branchnets.data.stored.held import as_splits
 from branchnets.data.stored.listing import index
-from branchnets.data.stored.records import Records, StreamedSplit
+from branchnets.data.stored.records import Records
 from branchnets.data.stored.remote import AnyPath
 from branchnets.data.stored.tfds import DatasetInfo, labelled_splits
 from branchnets.errors import DataError
@@ -72,10 +72,8 @@ class Published:
         place, prepared = locate(self.name, cfg, self.layout, marks)
         records = self._prepared(place) if prepared else self._listed(Path(str(place)))
         image_shape = reshaped(self.spec(), cfg, cropped=False).image_shape
-        streams = {name: StreamedSplit(found, image_shape) for name, found in records.items()}
-        splits: Mapping[str, Split | StreamedSplit] = streams
-        if not field(cfg, "stream", self.streams):
-            splits = {name: hold(split, f"{self.name}, {name}") for name, split in streams.items()}
+        streamed = bool(field(cfg, "stream", self.streams))
+        splits = as_splits(self.name, records, image_shape, streamed)
         return Dataset(self.name, self.class_names, splits, self.mean, self.std)
 
     def _listed(self, root: Path) -> Mapping[str, Records]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from branchnets.data.base import Dataset, DataSpec, Split, field
+from branchnets.data.base import Dataset, DataSpec, field
 from branchnets.data.prepare import reshaped
 from branchnets.data.statistics import usual
-from branchnets.data.stored.held import hold
-from branchnets.data.stored.records import StreamedSplit
+from branchnets.data.stored.held import as_splits
 from branchnets.data.stored.tfds import DatasetInfo, find_dataset, labelled_splits
 from branchnets.errors import DataError
 
@@ -58,8 +56,5 @@ def read(name: str, cfg: Any = None) -> Dataset:
     records = labelled_splits(info.directory, info.label_feature(field(cfg, "label", "label")))
     streamed = bool(field(cfg, "stream", True))
     shape = reshaped(given, cfg, cropped=False).image_shape if streamed else given.image_shape
-    streams = {split: StreamedSplit(found, shape) for split, found in records.items()}
-    splits: Mapping[str, Split | StreamedSplit] = streams
-    if not streamed:
-        splits = {split: hold(part, f"{name}, {split}") for split, part in streams.items()}
+    splits = as_splits(name, records, shape, streamed)
     return Dataset(f"tfds/{name}", given.class_names, splits, *usual(shape[2]))

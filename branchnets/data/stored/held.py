@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,7 +16,7 @@ from branchnets import memory
 from branchnets.data.base import Split
 from branchnets.data.images import fit, open_image
 from branchnets.data.stored.cache import cached
-from branchnets.data.stored.records import StreamedSplit
+from branchnets.data.stored.records import Records, StreamedSplit
 from branchnets.errors import DataError
 
 #: Bytes of decoded pixels that are still held in memory.
@@ -56,6 +57,26 @@ def hold(split: StreamedSplit, title: str) -> Split:
     chosen = "all" if split.indices is None else hashlib.sha256(split.indices.tobytes()).hexdigest()
     what = f"1 {split.image_shape} {split.records.what} {chosen}"
     return Split(cached("held", split.records.files(), what, make), split.labels)
+
+
+def as_splits(
+    name: str,
+    records: Mapping[str, Records],
+    image_shape: tuple[int, int, int],
+    streamed: bool,
+) -> Mapping[str, Split | StreamedSplit]:
+    """The splits of a data set: decoded when they are needed, or all held in memory.
+
+    Args:
+      name: of the data set, for messages.
+      records: split -> what is stored.
+      image_shape: (H, W, C) of what the network is given.
+      streamed: which of the two; errors of the second are those of :func:`hold`.
+    """
+    streams = {split: StreamedSplit(found, image_shape) for split, found in records.items()}
+    if streamed:
+        return streams
+    return {split: hold(stream, f"{name}, {split}") for split, stream in streams.items()}
 
 
 def check_fits(count: int, image_shape: tuple[int, int, int], title: str) -> None:
