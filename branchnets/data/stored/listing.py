@@ -85,9 +85,14 @@ def _place(root: Path, name: str) -> Path | None:
     return root / f"{name}.csv" if (root / f"{name}.csv").is_file() else None
 
 
+def _is_list(place: Path) -> bool:
+    """Whether a place of :func:`split_places` is a list; else it is a folder."""
+    return place.is_file()
+
+
 def classes_of(place: Path) -> tuple[str, ...]:
     """The class names of a split's folder or list, sorted; numbers by their value."""
-    if place.suffix == ".csv" and place.is_file():
+    if _is_list(place):
         return _sorted({label for _, label in _rows(place)})
     names = _folders(place)
     if not names:
@@ -103,7 +108,7 @@ def _folders(place: Path) -> list[str]:
 
 def _labelled(place: Path) -> bool:
     """Whether it says which class an image is of: a list, or a folder of folders."""
-    return place.is_file() or bool(_folders(place))
+    return _is_list(place) or bool(_folders(place))
 
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:
@@ -117,7 +122,7 @@ def _sorted(names: Iterable[str]) -> tuple[str, ...]:
 def first_image(place: Path) -> Path:
     """Of a split, the first image of its first class."""
     first = classes_of(place)[0]
-    if place.suffix == ".csv" and place.is_file():
+    if _is_list(place):
         return place.parent / min(path for path, label in _rows(place) if label == first)
     folder = place / first
     names = list_names(folder)
@@ -138,7 +143,7 @@ def _check_known(train: Path, names: tuple[str, ...]) -> None:
 def _files(place: Path, class_names: tuple[str, ...]) -> FileRecords:
     if strange := sorted(set(classes_of(place)) - set(class_names)):
         raise DataError(f"{place} has a class {strange[0]!r} that the training split has not")
-    if place.suffix == ".csv" and place.is_file():
+    if _is_list(place):
         number = {name: label for label, name in enumerate(class_names)}
         rows = sorted((number[label], path) for path, label in _rows(place))
         return FileRecords(

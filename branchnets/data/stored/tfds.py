@@ -25,6 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from branchnets.data.base import Split
+from branchnets.data.images import MODES
 from branchnets.data.stored.array_records import ArrayRecordFile
 from branchnets.data.stored.cache import cached
 from branchnets.data.stored.example import DamagedRecordError, parse_example
@@ -55,7 +56,6 @@ __all__ = [
 
 _THREADS = 64  # requests at a time; what they wait for is a server, or a disk
 _QUIET_SECONDS = 5
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class TfdsSource:
@@ -164,8 +164,8 @@ def _decode(values: list[Any], spec: dict[str, Any]) -> Any:
 def _decode_image(data: bytes, spec: dict[str, Any]) -> np.ndarray:
     image: Image.Image = Image.open(io.BytesIO(data))
     channels = int(spec["image"]["shape"]["dimensions"][-1])
-    if channels in _MODES and image.mode != _MODES[channels]:
-        image = image.convert(_MODES[channels])
+    if channels in MODES and image.mode != MODES[channels]:
+        image = image.convert(MODES[channels])
     array = np.asarray(image)
     return array[..., None] if array.ndim == 2 else array
 
