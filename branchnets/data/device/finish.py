@@ -1,18 +1,20 @@
-"""The last part of training input, inside the jitted step: augment, normalise and mix a batch."""
+"""The last part of input, on the devices: augment, normalise, mix a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from branchnets.data.base import Dataset
 from branchnets.data.device.augment import Augment, augment, crop_flip, normalize
 from branchnets.data.device.mix import mix
-from branchnets.data.device.placement import spread
+from branchnets.data.device.placement import SPREAD, spread
 
 
 class Finish:
@@ -64,3 +66,17 @@ class Finish:
         if mixup or cutmix:
             batch = mix(jax.random.fold_in(key, 3), batch["image"], labels, mixup, cutmix)
         return {name: spread(array, self._mesh) for name, array in batch.items()}
+
+
+def central_normalizer(
+    dataset: Dataset, mesh: Mesh | None = None
+) -> Callable[[jax.Array], jax.Array]:
+    """What evaluation makes of pixels: uint8 [B, H, W, C] -> float32, normalised, jitted.
+
+    Args:
+      dataset: gives mean (of the middle) and std.
+      mesh: over whose "data" axis the batch lies; None = the default device.
+    """
+    sharding = None if mesh is None else NamedSharding(mesh, SPREAD)
+    mean = np.asarray(dataset.central_mean, np.float32)
+    return jax.jit(partial(normalize, mean=mean, std=dataset.std), out_shardings=sharding)

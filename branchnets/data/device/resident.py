@@ -16,8 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from branchnets.data.base import Dataset, Split, centre
-from branchnets.data.device.augment import normalize
-from branchnets.data.device.finish import Finish
+from branchnets.data.device.finish import Finish, central_normalizer
 from branchnets.data.device.placement import EVERYWHERE, SPREAD, check_batch_size, put, spread
 from branchnets.errors import DataError
 
@@ -163,11 +162,7 @@ class EvalInput:
         self.num_examples, self.unreadable = len(split), 0
         self._split, self._mesh = split, mesh
         self._size = dataset.image_shape[:2]
-        sharding = None if mesh is None else NamedSharding(mesh, SPREAD)
-        self._normalize = jax.jit(
-            partial(normalize, mean=np.asarray(dataset.central_mean, np.float32), std=dataset.std),
-            out_shardings=sharding,
-        )
+        self._normalize = central_normalizer(dataset, mesh)
 
     @property
     def labels(self) -> np.ndarray:

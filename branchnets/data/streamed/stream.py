@@ -12,17 +12,15 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from branchnets.data.base import Dataset, check_labels
-from branchnets.data.device.augment import normalize
-from branchnets.data.device.finish import Finish
-from branchnets.data.device.placement import EVERYWHERE, SPREAD, check_batch_size, put, put_local
+from branchnets.data.device.finish import Finish, central_normalizer
+from branchnets.data.device.placement import EVERYWHERE, check_batch_size, put, put_local
 from branchnets.data.streamed.rows import Chunk, EvalRows, TrainRows
 from branchnets.data.streamed.workers import Chunks, drain, hand_on, memory, shared_memory
 from branchnets.errors import DataError
@@ -261,11 +259,7 @@ class StreamedEval:
             raise DataError(f"a split of {dataset.name!r} to be evaluated is empty")
         self.unreadable = 0
         self._rows, self._workers, self._mesh = rows, workers, mesh
-        sharding = None if mesh is None else NamedSharding(mesh, SPREAD)
-        self._normalize = jax.jit(
-            partial(normalize, mean=np.asarray(dataset.central_mean, np.float32), std=dataset.std),
-            out_shardings=sharding,
-        )
+        self._normalize = central_normalizer(dataset, mesh)
 
     @property
     def labels(self) -> np.ndarray:
