@@ -13,11 +13,6 @@ from branchnets.data.stored import held
 from branchnets.errors import DataError
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("BRANCHNETS_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 def save(path, shape=(6, 6, 3), value=None, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.RandomState(seed).randint(0, 256, shape).astype(np.uint8)

@@ -12,11 +12,6 @@ from branchnets.data.stored import listing
 from branchnets.errors import DataError
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("BRANCHNETS_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 @pytest.fixture
 def root(tmp_path):
     """Six images, the class of each in the lists alone."""

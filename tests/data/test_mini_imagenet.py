@@ -17,11 +17,6 @@ WNIDS = ("n01", "n03", "n02")
 NUMBERS = (1, 2, 3, 10, 20, 100)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("BRANCHNETS_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 @pytest.fixture
 def root(tmp_path):
     """Six JPEG images of three classes and another one; names that do not sort as numbers do."""

@@ -92,8 +92,7 @@ def test_a_data_set_that_is_not_there_is_told_with_the_flag_that_says_where(tmp_
     assert "give --ood_dir=DIR" in str(error.value) and "config" not in str(error.value)
 
 
-def test_a_streamed_set_is_decoded_to_the_shape_that_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setenv("BRANCHNETS_CACHE", str(tmp_path / "cache"))
+def test_a_streamed_set_is_decoded_to_the_shape_that_is_asked_for(tmp_path):
     fixture.write_dataset(tmp_path, "toy", {"train": [2], "test": [5]})
     split, notices = load_outside("tfds/toy", (8, 8, 3), str(tmp_path))
     assert split.images.shape == (5, 8, 8, 3) and not notices

@@ -21,11 +21,6 @@ needs_real = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BRANCHNETS_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture(params=["tfrecord", "array_record"])
 def file_format(request):
     if request.param == "array_record":

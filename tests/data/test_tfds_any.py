@@ -19,11 +19,6 @@ from branchnets.errors import DataError
 CLASSES = ("ape", "bee", "cow")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("BRANCHNETS_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 def examples(count, seed=0, label=None, size=40):
     """JPEG images of many sizes, the class before and after other features."""
     random = np.random.RandomState(seed)
