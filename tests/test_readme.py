@@ -24,7 +24,7 @@ def _commands(text):
     return [
         line.strip().split("#")[0].strip()
         for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-        for line in block.splitlines()
+        for line in block.replace("\\\n", " ").splitlines()
         if line.strip().startswith("python -m branchnets.")
     ]
 
