@@ -34,6 +34,7 @@ _MOST = 32  # worker processes, unless the config asks for more
 _THREADS = 2  # of one worker process: one reads while the other decodes
 _PROCESS_BYTES = 230 * 2**20  # of one worker process with its libraries, measured
 _READY = 2  # chunks that a lane has ready, here and at each end of what lies between processes
+_SHARED = _READY + 2  # chunks of a lane in shared memory: ready ones, one made, and one taken
 _STOPPING = 60.0  # seconds that closing waits for a worker's last chunk
 
 
@@ -89,8 +90,7 @@ def shared_memory(workers: int, chunk_bytes: int) -> int:
       workers: processes; 0 = threads of this one, which need none.
       chunk_bytes: of one chunk.
     """
-    # Ready ones, one that is made, and one that is taken; evaluation's workers besides.
-    return 2 * workers * (_READY + 2) * chunk_bytes
+    return 2 * workers * _SHARED * chunk_bytes  # evaluation's workers besides
 
 
 class _Lane:
