@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import math
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -121,7 +120,7 @@ class Checkpoints:
     def metrics(self, step: int) -> dict[str, float] | None:
         """Return the metrics that a step was saved with, or None."""
         try:
-            return json.loads((self.directory / str(step) / "metrics" / "metrics").read_text())
+            return json.loads((self._stored.folder(step) / "metrics" / "metrics").read_text())
         except (OSError, ValueError):
             return None
 
@@ -176,22 +175,10 @@ class Checkpoints:
         Args and errors are those of `save`.
         """
         self.close()  # the steps that orbax knows are read anew at the next save
-        old, new = (self.directory / f"{name}-{step}" for name in ("replaced", "new"))
-
-        def clear() -> int:
-            for folder in (old, new):
-                shutil.rmtree(folder, ignore_errors=True)
-            return 0
-
-        def swap() -> int:
-            (self.directory / str(step)).rename(old)
-            (new / str(step)).rename(self.directory / str(step))
-            return clear()
-
-        _on_first_process(clear)
-        with Checkpoints(new, asynchronous=False) as fresh:
+        _on_first_process(self._stored.put_right)  # what a failed try has left
+        with Checkpoints(self._stored.new(step), asynchronous=False) as fresh:
             fresh.save(step, state, metrics)
-        _on_first_process(swap)
+        _on_first_process(lambda: self._stored.exchange(step))
 
     def check_space(self, state: Any) -> None:
         """Refuse what the disk has no space for, before anything is written.
@@ -288,6 +275,7 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is not None:
             return self._manager
+        _on_first_process(self._stored.put_right)
         # Orbax reads the metrics of every step when it starts, and fails on damaged ones.
         _on_first_process(self._stored.set_aside_damaged)
         policies: list[Any] = [ocp.checkpoint_managers.LatestN(self._keep_latest)]
@@ -351,10 +339,12 @@ class Checkpoints:
             then, except that damaged steps have been set aside.
         """
         self.wait()
+        if not self._read_only:
+            _on_first_process(self._stored.put_right)
         chosen = _on_first_process(lambda: self._stored.choose(step))
         if chosen is None:
             return None
-        folder = self.directory / str(chosen) / _ITEM
+        folder = self._stored.folder(chosen) / _ITEM
         reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
         try:
             wanted = named(template)
@@ -397,7 +387,7 @@ class Checkpoints:
         if chosen is None:
             return None
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            folder = self.directory / str(chosen) / _ITEM
+            folder = self._stored.folder(chosen) / _ITEM
             stored = named(reader.metadata(folder).item_metadata.tree)
         template = {
             path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from branchnets.engine import filelist
 from branchnets.errors import CheckpointError
+
+
+_OLD, _NEW = "replaced-", "new-"  # folders while a step is exchanged
 
 
 class Stored:
@@ -27,8 +31,41 @@ class Stored:
         """The complete steps in ascending order, whole or damaged."""
         if not self.directory.is_dir():
             return []
-        names = (p.name for p in self.directory.iterdir() if p.is_dir())
+        names = {p.name.removeprefix(_OLD) for p in self.directory.iterdir() if p.is_dir()}
         return sorted(int(name) for name in names if name.isdecimal())
+
+    def folder(self, step: int) -> Path:
+        """Where a step is."""
+        own, old = self.directory / str(step), self.directory / f"{_OLD}{step}"
+        # One whose exchange did not come to its end, and that nobody may put right here.
+        return old if old.is_dir() and not own.is_dir() else own
+
+    def new(self, step: int) -> Path:
+        """Where another state of a step is written, as `new(step) / str(step)`, to exchange it."""
+        return self.directory / f"{_NEW}{step}"
+
+    def exchange(self, step: int) -> None:
+        """Puts what was written to `new(step)` in the place of a step, which is deleted."""
+        own, old = self.directory / str(step), self.directory / f"{_OLD}{step}"
+        own.rename(old)
+        (self.new(step) / str(step)).rename(own)
+        self.put_right()
+
+    def put_right(self) -> None:
+        """Finishes the exchanges that a crash cut short, or takes them back."""
+        for old in self._exchanged(_OLD):
+            step = int(old.name.removeprefix(_OLD))
+            own, new = self.directory / str(step), self.new(step) / str(step)
+            if not own.is_dir():  # between the two renames
+                whole = new.is_dir() and filelist.damage(new) is None
+                (new if whole else old).rename(own)
+            shutil.rmtree(old, ignore_errors=True)
+        for new in self._exchanged(_NEW):
+            shutil.rmtree(new, ignore_errors=True)
+
+    def _exchanged(self, prefix: str) -> list[Path]:
+        found = self.directory.glob(f"{prefix}*")
+        return [p for p in found if p.name.removeprefix(prefix).isdecimal()]
 
     def written(self, step: int) -> None:
         """Takes a step as whole, because it has just been written."""
@@ -52,7 +89,7 @@ class Stored:
                 )
             if damage := self._damage(step):
                 raise CheckpointError(
-                    f"the checkpoint {self.directory / str(step)} is damaged: {damage}."
+                    f"the checkpoint {self.folder(step)} is damaged: {damage}."
                 )
             return step
         for candidate in reversed(steps):
@@ -81,7 +118,7 @@ class Stored:
         if step in self._whole:
             return None
         try:
-            found = filelist.damage(self.directory / str(step))
+            found = filelist.damage(self.folder(step))
         except PermissionError as error:
             raise CheckpointError(f"a checkpoint cannot be read: {error}") from error
         if found is None:
@@ -89,7 +126,7 @@ class Stored:
         return found
 
     def _set_aside(self, step: int, damage: str) -> None:
-        folder = self.directory / str(step)
+        folder = self.folder(step)
         if self._read_only:
             self._report(f"The checkpoint {folder} is damaged ({damage}) and is passed over.")
             return
