@@ -59,7 +59,7 @@ EXTRAS = {
     ],
     # Decoding JPEG images of streamed data sets faster than Pillow does.
     "opencv": ["opencv-python-headless>=4.10"],
-    # Reading streamed data sets from gs:// paths.
+    # Run directories and data on gs:// paths.
     "gcs": ["gcsfs>=2024.6"],
     # Running on a TPU, or compiling for one on a machine that has none.
     "tpu": ["jax[tpu]>=0.10"],
@@ -69,6 +69,7 @@ EXTRAS = {
     "bench": ["torch>=2.13"],
     "test": [
         "array_record>=0.5",
+        "gcsfs>=2024.6",
         "opencv-python-headless>=4.10",
         "mypy>=1.15",
         "pytest>=8.0",

@@ -28,6 +28,17 @@ class ExampleError(DataError):
     """
 
 
+class StorageError(DataError, OSError):
+    """A file behind a URL that cannot be read or written: a service, a network or a key fails.
+
+    What is not there is a FileNotFoundError, as on a disk.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.strerror = message  # where messages tell why, as they do of a disk
+
+
 class RunDirError(UserError):
     """A run directory that cannot be used as asked. Nothing in it was changed."""
 

@@ -26,6 +26,29 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 
+@pytest.fixture(scope="session")
+def gcs_process():
+    """A stand-in for Google Cloud Storage that serves gs://bucket to this process and those begun.
+
+    One for all tests: the clients keep the address of the first.
+    """
+    from gcs_server import Server
+
+    with Server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        pytest.importorskip("gcsfs")  # only now, for it reads the environment
+        yield server
+
+
+@pytest.fixture
+def gcs(gcs_process):
+    """The stand-in, as it serves without hindrance."""
+    gcs_process.before = lambda method, name: None
+    yield gcs_process
+    gcs_process.before = lambda method, name: None
+
+
 @pytest.fixture
 def two_processes():
     """Runs a program as both processes of a JAX cluster: (source, *arguments) -> their outputs.

@@ -1,0 +1,259 @@
+"""Files by path or by URL: local ones as `pathlib` has them, `gs://` and others through fsspec.
+
+A URL needs fsspec and what its scheme needs: `pip install ".[gcs]"` for `gs://`. An object store
+has no folders, no renaming and no appending: a folder is there as long as something is in it, a
+file is written whole or not at all, and what is moved is copied and then deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from branchnets.errors import StorageError
+
+Result = TypeVar("Result")
+
+_NO_KEY = ("anonymous caller", "default credentials", "401", "invalid_grant", "reauthentication")
+
+
+class RemotePath:
+    """A URL with the methods of a path that are needed here; each asks the server.
+
+    Args:
+      url: scheme and path.
+      info: what a listing said of it, which then need not be asked for.
+
+    Raises (from the methods):
+      FileNotFoundError: there is nothing of that name.
+      StorageError: it cannot be read or written.
+    """
+
+    def __init__(self, url: str, info: Mapping[str, Any] | None = None) -> None:
+        self._scheme, separator, self._rest = url.partition("://")
+        if not separator:
+            raise ValueError(f"{url!r} is no URL")
+        self._info = info
+
+    def __str__(self) -> str:
+        return f"{self._scheme}://{self._rest}"
+
+    def __repr__(self) -> str:
+        return f"RemotePath({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemotePath) and str(self) == str(other)
+
+    def __lt__(self, other: RemotePath) -> bool:
+        return str(self) < str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __truediv__(self, part: str) -> RemotePath:
+        return RemotePath(f"{self._scheme}://{self._rest.rstrip('/')}/{part}")
+
+    @property
+    def scheme(self) -> str:
+        """What stands before "://"."""
+        return self._scheme
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return PurePosixPath(self._rest).name
+
+    @property
+    def parent(self) -> RemotePath:
+        """What it is in."""
+        return RemotePath(f"{self._scheme}://{PurePosixPath(self._rest).parent}")
+
+    def resolve(self) -> RemotePath:
+        """Itself: there are no links."""
+        return self
+
+    # Reading
+
+    def exists(self) -> bool:
+        """Whether there is a file or a folder of that name."""
+        return self._kind() is not None
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return self._kind() == "file"
+
+    def is_dir(self) -> bool:
+        """Whether there is something in it."""
+        return self._kind() == "directory"
+
+    def _kind(self) -> str | None:
+        try:
+            return str(self.info()["type"])
+        except FileNotFoundError:
+            return None
+
+    def info(self) -> Mapping[str, Any]:
+        """What the service says of it: "type" ("file" or "directory"), "size" and more."""
+        if self._info is not None:
+            return self._info
+        return dict(self._ask("read", lambda fs, path: fs.info(path)))
+
+    def read_bytes(self) -> bytes:
+        """The whole file."""
+        return bytes(self._ask("read", lambda fs, path: fs.cat_file(path)))
+
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The whole file as text."""
+        return self.read_bytes().decode(encoding, errors)
+
+    def read(self, start: int, length: int) -> bytes:
+        """The bytes of a range; fewer where the file ends."""
+        end = start + length
+        return bytes(self._ask("read", lambda fs, path: fs.cat_file(path, start=start, end=end)))
+
+    def iterdir(self) -> Iterator[RemotePath]:
+        """What is in a folder, with what a listing tells; one request for a thousand names."""
+        try:
+            entries = self._ask("read", lambda fs, path: fs.ls(path, detail=True))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            name = PurePosixPath(str(entry["name"]).rstrip("/")).name
+            if name != self.name or entry["type"] != "directory":  # a marker of the folder itself
+                yield RemotePath(str(self / name), entry)
+
+    def glob(self, pattern: str) -> Iterator[RemotePath]:
+        """What is in a folder and has a name of a pattern without slashes."""
+        return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
+
+    def walk(self) -> dict[str, RemotePath]:
+        """Every file below a folder by its relative path; one request for a thousand of them."""
+
+        def find(fs: Any, path: str) -> dict[str, Any]:
+            found = fs.find(path, detail=True)
+            start = len(fs._strip_protocol(path).rstrip("/")) + 1
+            return {name[start:]: info for name, info in found.items()}
+
+        try:
+            found = self._ask("read", find)
+        except FileNotFoundError:
+            return {}
+        files = {name: info for name, info in found.items() if info["type"] == "file" and name}
+        return {name: RemotePath(str(self / name), info) for name, info in files.items()}
+
+    def size(self) -> int:
+        """In bytes."""
+        return int(self.info()["size"])
+
+    def version(self) -> str:
+        """Changes when the file changes."""
+        info = self.info()
+        for name in ("generation", "crc32c", "etag", "ETag", "md5Hash"):
+            if info.get(name):
+                return f"{info.get('size')} {name} {info[name]}"
+        return str(self._ask("read", lambda fs, path: fs.ukey(path)))
+
+    # Writing
+
+    def write_bytes(self, data: bytes) -> None:
+        """Writes a file whole: a reader finds the old contents or the new ones."""
+        self._ask("written", lambda fs, path: fs.pipe_file(path, data))
+
+    def write_text(self, text: str, encoding: str = "utf-8") -> None:
+        """Writes a text file whole."""
+        self.write_bytes(text.encode(encoding))
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        """Does nothing: folders come with what is in them."""
+
+    def copy(self, target: RemotePath) -> None:
+        """Copies a file on the server."""
+
+        def copy(fs: Any, path: str) -> None:
+            fs.cp_file(path, fs._strip_protocol(str(target)))
+
+        self._ask("copied", copy)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Deletes a file."""
+        try:
+            self._ask("deleted", lambda fs, path: fs.rm_file(path))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def _ask(self, what: str, question: Callable[[Any, str], Result]) -> Result:
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError:
+            raise StorageError(
+                f"to use {self}: pip install fsspec (gs:// needs gcsfs too)"
+            ) from None
+        try:
+            # Kept by fsspec, for each process. Others write as well: listings are not to be kept.
+            system, path = url_to_fs(str(self), use_listings_cache=False)
+            return question(system, path)
+        except FileNotFoundError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self)) from None
+        except ImportError as error:
+            extra = '; pip install "branchnets[gcs]", or gcsfs' if self._scheme == "gs" else ""
+            raise StorageError(f"to use {self}: {error}{extra}") from error
+        except Exception as error:  # each service has errors of its own
+            reason = str(error) or type(error).__name__
+            if self._scheme == "gs" and any(word in reason.lower() for word in _NO_KEY):
+                reason += (
+                    ". On a Google machine its service account needs access to the bucket; "
+                    "elsewhere: gcloud auth application-default login"
+                )
+            raise StorageError(f"{self} cannot be {what}: {reason}") from error
+
+
+AnyPath = Path | RemotePath
+
+
+def as_path(place: str | os.PathLike[str] | RemotePath) -> AnyPath:
+    """A URL or a local path; `~` is the home directory."""
+    if isinstance(place, RemotePath):
+        return place
+    text = os.fspath(place)
+    return RemotePath(text.rstrip("/")) if is_url(text) else Path(text).expanduser()
+
+
+def is_url(place: object) -> bool:
+    """Whether a place is given by a URL."""
+    return "://" in str(place)
+
+
+def move_folder(folder: AnyPath, target: AnyPath, mark: str) -> None:
+    """Renames a folder; on an object store, so that one with the mark is whole at any time.
+
+    Args:
+      folder: to move.
+      target: nothing is there.
+      mark: the file that is written last into a folder, and tells that it is whole.
+    """
+    if isinstance(folder, Path):
+        assert isinstance(target, Path)
+        folder.rename(target)
+        return
+    assert isinstance(target, RemotePath)
+    files = folder.walk()
+    last = {name: files.pop(name) for name in [mark] if name in files}
+    for name, file in [*files.items(), *last.items()]:
+        file.copy(target / name)
+    for file in [*last.values(), *files.values()]:
+        file.unlink(missing_ok=True)
+
+
+def remove_folder(folder: AnyPath) -> None:
+    """Deletes a folder with all that is in it, as far as that goes."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for file in folder.walk().values():
+        file.unlink(missing_ok=True)
