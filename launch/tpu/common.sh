@@ -1,0 +1,230 @@
+#!/usr/bin/env bash
+# What the scripts of this folder share: options, the gcloud commands, what a slice's states mean.
+# Sourced by them, after ROOT is set. The commands and states are those of the Cloud SDK 528 and of
+#   https://cloud.google.com/sdk/gcloud/reference/compute/tpus/tpu-vm
+#   https://cloud.google.com/sdk/gcloud/reference/compute/tpus/queued-resources
+#   https://cloud.google.com/tpu/docs/queued-resources and .../tpu/docs/spot
+# shellcheck disable=SC2034  # its variables are read by the scripts that source it
+
+NAME=${TPU_NAME:-} ZONE=${ZONE:-} PROJECT=${PROJECT_ID:-}
+ACCELERATOR_TYPE=${ACCELERATOR_TYPE:-} VERSION=${RUNTIME_VERSION:-}
+DRY_RUN="" INTERVAL=30
+
+# Exit codes of the trainer that say: what was saved is whole, start all workers again.
+#   75 preempted; 76 another process was lost; 134 JAX's coordination service aborted, since one was
+#   lost; 137 killed (a VM that is short of memory, or was restarted); 143 ended by SIGTERM.
+RESTARTABLE="75 76 134 137 143"
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 2; }
+stamp() { say "$(date +%H:%M:%S) $*"; }
+
+common_options() {
+  cat <<'TEXT'
+options of every script in launch/tpu; the variable in brackets is their default:
+  --name=NAME              the slice [TPU_NAME]
+  --zone=ZONE              its zone, for example us-central1-b [ZONE]
+  --project=PROJECT        the Google Cloud project [PROJECT_ID; else what gcloud is set to]
+  --accelerator-type=TYPE  v2-8, v3-32, v4-64, v5litepod-16, v5p-8, v6e-8 ... [ACCELERATOR_TYPE]
+  --version=VERSION        the image of the VMs [RUNTIME_VERSION; else the one for the type]
+  --interval=SECONDS       how long to wait between two looks at the slice [30]
+  --dry-run                prints the commands, ready to be pasted, and runs none
+  --help
+TEXT
+}
+
+# common_option ARGUMENT: takes an option that every script has; fails on any other.
+common_option() {
+  case "$1" in
+    -h | --help) usage; exit 0 ;;
+    --name=*) NAME=${1#*=} ;;
+    --zone=*) ZONE=${1#*=} ;;
+    --project=*) PROJECT=${1#*=} ;;
+    --accelerator-type=*) ACCELERATOR_TYPE=${1#*=} ;;
+    --version=*) VERSION=${1#*=} ;;
+    --interval=*) INTERVAL=${1#*=} ;;
+    --dry-run) DRY_RUN=yes ;;
+    *) return 1 ;;
+  esac
+}
+
+unknown_option() { die "unknown argument $1; options are written --option=value (see --help)"; }
+
+whole_number() { # whole_number OPTION VALUE
+  [[ $2 =~ ^[0-9]+$ ]] || die "$1=$2 is not a whole number"
+}
+
+# To be called after the options were taken.
+check_common() {
+  [ -n "$NAME" ] || die "no slice given: --name=NAME"
+  [[ $NAME =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] \
+    || die "--name=$NAME: a name has small letters, digits and dashes, and starts with a letter"
+  [ -n "$ZONE" ] || die "no zone given: --zone=ZONE, for example --zone=us-central1-b"
+  [[ $INTERVAL =~ ^[0-9]+(\.[0-9]+)?$ ]] || die "--interval=$INTERVAL is not a number of seconds"
+  [ -n "$DRY_RUN" ] || command -v gcloud >/dev/null \
+    || die "gcloud is missing; install the Google Cloud CLI (https://cloud.google.com/sdk/docs/install) and run: gcloud init"
+  SCRATCH=$(mktemp -d)
+  trap 'rm -rf "$SCRATCH"' EXIT
+  PLACE=("--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"} --quiet)
+  # What create, setup and run were given, for watch.sh to do it again; below runs/, which git ignores.
+  MEMORY=${BRANCHNETS_LAUNCH_STATE:-$ROOT/runs/.launch}/${PROJECT:-default}/$ZONE/$NAME
+}
+
+remember() { # remember WHAT ARGUMENT...
+  [ -z "$DRY_RUN" ] || return 0
+  mkdir -p "$MEMORY"
+  local what=$1
+  shift
+  : >"$MEMORY/$what.new"
+  [ $# -eq 0 ] || printf '%s\0' "$@" >"$MEMORY/$what.new"
+  mv "$MEMORY/$what.new" "$MEMORY/$what"
+}
+
+recall() { # recall WHAT: sets RECALLED; fails where nothing was remembered
+  RECALLED=()
+  [ -e "$MEMORY/$1" ] || return 1
+  mapfile -d '' RECALLED <"$MEMORY/$1"
+}
+
+# Prints a command so that a shell reads it back as it is.
+show() {
+  local word line=""
+  for word in "$@"; do
+    if [[ ! $word =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]]; then
+      word="'${word//\'/\'\\\'\'}'"
+    fi
+    line+="${line:+ }$word"
+  done
+  printf '%s\n' "$line"
+}
+
+perform() { # perform COMMAND...: runs it, or prints it with --dry-run
+  if [ -n "$DRY_RUN" ]; then show "$@"; else "$@"; fi
+}
+
+tpu_vm() { # tpu_vm VERB ARGUMENT...
+  perform gcloud compute tpus tpu-vm "$@" "${PLACE[@]}"
+}
+
+queue() { # queue VERB ARGUMENT...
+  perform gcloud compute tpus queued-resources "$@" "${PLACE[@]}"
+}
+
+# on_workers WORKER COMMAND: a shell command on one worker or on "all"; its output is theirs. gcloud
+# tries ten times to connect, and ends with the exit code of a worker on which it failed.
+on_workers() {
+  tpu_vm ssh "$NAME" "--worker=$1" "--command=$2"
+}
+
+# Whether gcloud says that the slice, or the queued resource, does not exist: not a missing project.
+is_missing() { grep -qE 'NOT_FOUND.*(nodes/|queuedResources/|entity)' "$1"; }
+
+# Sets STATE of the slice (NONE: there is none; UNKNOWN: gcloud failed, WHY says how), WORKERS, and
+# ACCELERATOR_TYPE.
+read_slice() {
+  local answer type
+  STATE=UNKNOWN WORKERS=0 WHY=""
+  if [ -n "$DRY_RUN" ]; then
+    tpu_vm describe "$NAME" "--format=value(state,networkEndpoints.len(),acceleratorType)"
+    STATE=${PRETEND_SLICE:-READY} WORKERS=1
+  elif answer=$(tpu_vm describe "$NAME" \
+    "--format=value(state,networkEndpoints.len(),acceleratorType)" 2>"$SCRATCH/why"); then
+    IFS=$'\t' read -r STATE WORKERS type <<<"$answer"
+    type=${type##*/}
+    ACCELERATOR_TYPE=${type:-$ACCELERATOR_TYPE}
+  elif is_missing "$SCRATCH/why"; then
+    STATE=NONE
+  else
+    WHY=$(cat "$SCRATCH/why")
+  fi
+}
+
+# Sets QUEUE to the state of the queued resource, with NONE and UNKNOWN as above.
+read_queue() {
+  local answer
+  QUEUE=UNKNOWN WHY=""
+  if [ -n "$DRY_RUN" ]; then
+    queue describe "$NAME" "--format=value(state.state)"
+    QUEUE=${PRETEND_QUEUE:-ACTIVE}
+  elif answer=$(queue describe "$NAME" "--format=value(state.state)" 2>"$SCRATCH/why"); then
+    QUEUE=$answer
+  elif is_missing "$SCRATCH/why"; then
+    QUEUE=NONE
+  else
+    WHY=$(cat "$SCRATCH/why")
+  fi
+}
+
+# delete_slice: deletes the queued resource with its slice, or the slice alone, if they are there.
+# A preempted slice, and a suspended request, stay there and count against the quota until then.
+delete_slice() {
+  local failed=0
+  read_queue
+  case "$QUEUE" in
+    NONE) ;;
+    UNKNOWN)
+      say "$WHY"
+      failed=1
+      ;;
+    # --force: with its slice; otherwise it would have to be gone already.
+    *) queue delete "$NAME" --force || failed=1 ;;
+  esac
+  read_slice
+  local start=$SECONDS
+  while [ "$STATE" = DELETING ] && [ $((SECONDS - start)) -lt 600 ]; do
+    sleep "$INTERVAL"
+    read_slice
+  done
+  case "$STATE" in
+    NONE) ;;
+    UNKNOWN)
+      say "$WHY"
+      failed=1
+      ;;
+    *) tpu_vm delete "$NAME" || failed=1 ;;
+  esac
+  return "$failed"
+}
+
+# read_workers COMMAND: runs one of on_vm_run.sh's commands on all workers; sets W_TOKEN, W_STATE and
+# W_CODE by worker number. Worker numbers are in the lines themselves: gcloud mixes the workers'
+# output, and its --output-directory does not work in every release.
+read_workers() {
+  local line
+  W_TOKEN=() W_STATE=() W_CODE=()
+  on_workers all "$1" >"$SCRATCH/answers" 2>"$SCRATCH/said" || true
+  while read -r line; do
+    if [[ $line =~ branchnets-status\ worker=([0-9]+)\ token=([^ ]+)\ state=([a-z]+)\ code=([-0-9]+) ]]; then
+      W_TOKEN[BASH_REMATCH[1]]=${BASH_REMATCH[2]}
+      W_STATE[BASH_REMATCH[1]]=${BASH_REMATCH[3]}
+      W_CODE[BASH_REMATCH[1]]=${BASH_REMATCH[4]}
+    fi
+  done <"$SCRATCH/answers"
+}
+
+# Prints the workers without an answer in W_STATE; nothing where all of them gave one.
+silent_workers() {
+  local worker silent=""
+  for ((worker = 0; worker < WORKERS; worker++)); do
+    [ -n "${W_STATE[worker]:-}" ] || silent+="${silent:+, }$worker"
+  done
+  printf '%s' "$silent"
+}
+
+SSH_HINT="  gcloud's ssh needs a key in the agent (eval \$(ssh-agent); ssh-add ~/.ssh/google_compute_engine) for several
+  workers, and a network that lets tcp:22 in."
+
+# Fails with a message unless the slice can be used; sets WORKERS.
+need_ready() {
+  read_slice
+  case "$STATE" in
+    READY) ;;
+    NONE) die "there is no slice $NAME in $ZONE; make it with launch/tpu/create.sh" ;;
+    UNKNOWN) die "gcloud cannot describe $NAME:
+$WHY" ;;
+    PREEMPTED | TERMINATED)
+      die "$NAME is $STATE and cannot be used again; launch/tpu/watch.sh makes it anew, or delete.sh and create.sh" ;;
+    STOPPED) die "$NAME is stopped; start it with: $(show gcloud compute tpus tpu-vm start "$NAME" "${PLACE[@]}")" ;;
+    *) die "$NAME is $STATE, not READY; try again in a few minutes" ;;
+  esac
+}

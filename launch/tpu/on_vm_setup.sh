@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Runs on every VM of a slice; launch/tpu/setup.sh copies it there. Makes ~/branchnets: the source,
+# and an environment that has branchnets.
+set -euo pipefail
+
+BASE=${BRANCHNETS_HOME:-$HOME/branchnets}
+MIN_MINOR=11  # the lowest Python 3 release that setup.py accepts
+
+usage() {
+  cat <<'TEXT'
+usage: bash on_vm_setup.sh --archive=FILE [--extras=NAMES] [--python=3.MINOR]
+       bash on_vm_setup.sh --git=URL [--ref=REF] [--extras=NAMES] [--python=3.MINOR]
+       bash on_vm_setup.sh --check
+
+Installs branchnets from a tar archive of a checkout, or from a git repository. --check prints
+what JAX sees of the slice; it answers when it runs on all workers at the same time.
+
+environment:
+  BRANCHNETS_HOME  the folder to make; default: ~/branchnets
+TEXT
+}
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+archive="" git="" ref="" extras=tpu,gcs python=3.11 check=""
+for argument in "$@"; do
+  case "$argument" in
+    -h | --help) usage; exit 0 ;;
+    --archive=*) archive=${argument#*=} ;;
+    --git=*) git=${argument#*=} ;;
+    --ref=*) ref=${argument#*=} ;;
+    --extras=*) extras=${argument#*=} ;;
+    --python=*) python=${argument#*=} ;;
+    --check) check=yes ;;
+    *) usage >&2; exit 2 ;;
+  esac
+done
+
+# Whether an interpreter is new enough and a release: Ubuntu 22.04 packages 3.11.0rc1.
+recent_enough() {
+  "$1" -c "import sys; v = sys.version_info; sys.exit(not (v[:2] >= (3, $MIN_MINOR) and v[3] == 'final'))" 2>/dev/null
+}
+can_make_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+# Makes $BASE/venv with an interpreter of the VM, or else with one that uv brings: the images of
+# Cloud TPU are Ubuntu 22.04, whose Python is 3.10.
+make_environment() {
+  local name
+  "$BASE/venv/bin/python" -m pip --version >/dev/null 2>&1 && return
+  for name in "python$python" python3.13 python3.12 python3.11 python3; do
+    if recent_enough "$name" && can_make_venv "$name"; then
+      say "Making $BASE/venv with $name"
+      "$name" -m venv --clear "$BASE/venv"
+      return
+    fi
+  done
+  say "No Python 3.$MIN_MINOR or newer with venv here: fetching $python with uv"
+  python3 -m pip install --quiet --user uv || die "pip could not install uv, as it says above"
+  python3 -m uv venv --quiet --seed --clear --python="$python" "$BASE/venv" \
+    || die "uv could not make an environment with Python $python, as it says above"
+}
+
+# Puts the source into $BASE/source; sets WHAT to what it is.
+get_source() {
+  rm -rf "$BASE/source.new"
+  if [ -n "$archive" ]; then
+    [ -s "$archive" ] || die "$archive is missing"
+    WHAT="archive $(cksum <"$archive")"
+    mkdir -p "$BASE/source.new"
+    tar -xzf "$archive" -C "$BASE/source.new"
+  else
+    git clone --quiet "$git" "$BASE/source.new" || die "git could not clone $git"
+    if [ -n "$ref" ]; then
+      git -C "$BASE/source.new" checkout --quiet "$ref" || die "$git has no $ref"
+    fi
+    WHAT="commit $(git -C "$BASE/source.new" rev-parse HEAD)"
+  fi
+  [ -s "$BASE/source.new/setup.py" ] || die "the source has no setup.py"
+  # Runs in relative folders outlive a new source.
+  mkdir -p "$BASE/runs"
+  ln -sfn ../runs "$BASE/source.new/runs"
+  rm -rf "$BASE/source"
+  mv "$BASE/source.new" "$BASE/source"
+}
+
+install() {
+  mkdir -p "$BASE"
+  exec 9>"$BASE/setup.lock"
+  flock 9  # ssh repeats a command whose connection broke, while the first one may go on
+  make_environment
+  get_source
+  local wanted="$WHAT extras $extras"
+  if [ "$(cat "$BASE/installed" 2>/dev/null)" != "$wanted" ]; then
+    rm -f "$BASE/installed"
+    say "Installing branchnets[$extras] ($WHAT); a few minutes"
+    # From inside the source, since pip takes brackets in a path for extras. Editable: configs and
+    # package are those of one checkout.
+    (cd "$BASE/source" && "$BASE/venv/bin/python" -m pip install --quiet \
+      --disable-pip-version-check --editable ".${extras:+[$extras]}") \
+      || die "the install failed, as pip says above; run setup.sh again to go on with it"
+    printf '%s\n' "$wanted" >"$BASE/installed"
+  fi
+  printf 'branchnets-source %s\n' "$WHAT"
+}
+
+# The processes of a slice have to find each other before any of them sees its devices. On a TPU VM
+# JAX needs no arguments for it: https://docs.jax.dev/en/latest/multi_process.html
+CHECK='
+import jax
+import branchnets
+jax.distributed.initialize()
+devices = jax.devices()
+print(f"branchnets-devices process={jax.process_index()}/{jax.process_count()}"
+      f" platform={devices[0].platform} local={jax.local_device_count()} all={len(devices)}",
+      flush=True)
+'
+
+if [ -n "$check" ]; then
+  cd "$BASE/source"
+  exec "$BASE/venv/bin/python" -c "$CHECK"
+fi
+if { [ -z "$archive" ] && [ -z "$git" ]; } || { [ -n "$archive" ] && [ -n "$git" ]; }; then
+  usage >&2
+  exit 2
+fi
+install

@@ -1,0 +1,137 @@
+"""Slices made and deleted, as a stand-in for gcloud sees it: also where the cloud refuses."""
+
+import pytest
+
+QUOTA = (
+    "RESOURCE_EXHAUSTED: Quota limit 'TPUV3PreemptiblePerProjectPerZoneForTPUAPI' has been"
+    " exceeded. Limit: 0 in zone z."
+)
+CAPACITY = 'There is no more capacity in the zone "z"; you can try in another zone'
+TYPE = "--accelerator-type=v3-8"
+
+
+@pytest.mark.parametrize(
+    "kind, image",
+    [
+        ("v2-8", "tpu-ubuntu2204-base"),
+        ("v4-64", "tpu-ubuntu2204-base"),
+        ("v5litepod-16", "v2-alpha-tpuv5-lite"),
+        ("v5p-8", "v2-alpha-tpuv5"),
+        ("v6e-8", "v2-alpha-tpuv6e"),
+    ],
+)
+def test_a_slice_on_demand_has_the_image_of_its_type(cloud, kind, image):
+    assert "READY" in cloud.ok("create", f"--accelerator-type={kind}", "--project=p")
+    assert cloud.calls("create") == [
+        ["tpu-vm", "create", "pod", f"--accelerator-type={kind}", f"--version={image}"]
+        + ["--zone=z", "--project=p", "--quiet"]
+    ]
+    assert cloud.read("slice") == "READY"
+
+
+def test_a_slice_that_is_there_is_not_made_again(cloud):
+    cloud.ok("create", TYPE)
+    cloud.ok("create", TYPE)
+    assert len(cloud.calls("create")) == 1
+
+
+def test_an_unknown_type_needs_an_image(cloud):
+    done = cloud.run("create", "--accelerator-type=v9-8")
+    assert done.returncode == 2 and "--version" in done.stderr and not cloud.calls()
+    cloud.ok("create", "--accelerator-type=v9-8", "--version=its-image")
+    assert cloud.calls("create", "--version=its-image")
+
+
+@pytest.mark.parametrize(
+    "refusal, advice",
+    [
+        (QUOTA, "console.cloud.google.com/iam-admin/quotas"),
+        (CAPACITY, "--queued"),
+        ("PERMISSION_DENIED: Permission 'tpu.nodes.create' denied", "TPU Admin"),
+        ("INVALID_ARGUMENT: unknown accelerator", "accelerator-types list"),
+    ],
+)
+def test_a_refusal_is_explained(cloud, refusal, advice):
+    cloud.scenario(events={"tpu-vm create": [{"fail": refusal}]})
+    done = cloud.run("create", TYPE, "--spot")
+    assert done.returncode == 1
+    assert refusal in done.stderr and advice in done.stderr
+    assert cloud.calls("create", "--spot") and cloud.read("slice") is None
+
+
+def test_gcloud_without_an_account_creates_nothing(cloud):
+    cloud.scenario(events={"tpu-vm describe": [{"fail": "You do not have an active account"}]})
+    done = cloud.run("create", TYPE)
+    assert done.returncode == 2 and "active account" in done.stderr
+    assert not cloud.calls("create")
+
+
+def test_the_queue_is_waited_for(cloud):
+    states = ["WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
+    events = [{}, *({"queue": state} for state in states)]
+    cloud.scenario(events={"queued-resources describe": events})
+    said = cloud.ok("create", TYPE, "--queued", "--spot")
+    assert cloud.calls("create") == [
+        ["queued-resources", "create", "pod", "--node-id=pod", "--accelerator-type=v3-8"]
+        + ["--runtime-version=tpu-ubuntu2204-base", "--spot", "--zone=z", "--quiet"]
+    ]
+    assert said.count("WAITING_FOR_RESOURCES") == 1 and "PROVISIONING" in said
+    assert cloud.read("slice") == "READY"
+
+
+def test_a_wait_that_is_too_long_can_be_taken_up(cloud):
+    done = cloud.run("create", TYPE, "--queued", "--timeout=0")
+    assert done.returncode == 1 and "run this again" in done.stderr
+    (cloud.folder / "queue").write_text("ACTIVE")
+    cloud.ok("create", TYPE, "--queued")
+    assert len(cloud.calls("create")) == 1
+
+
+def test_a_request_that_failed_is_not_waited_for(cloud):
+    cloud.scenario(events={"queued-resources describe": [{}, {"queue": "FAILED"}]})
+    done = cloud.run("create", TYPE, "--queued")
+    assert done.returncode == 1 and "delete.sh" in done.stderr
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_delete_leaves_nothing(cloud, queued):
+    cloud.scenario(events={"queued-resources describe": [{}, {"queue": "ACTIVE"}]})
+    if not queued:
+        cloud.scenario()
+    cloud.ok("create", TYPE, *(["--queued"] if queued else []))
+    cloud.ok("delete", "--yes")
+    assert cloud.read("slice") is None and cloud.read("queue") is None
+    verb = (
+        ["queued-resources", "delete", "pod", "--force"] if queued else ["tpu-vm", "delete", "pod"]
+    )
+    assert cloud.calls("delete") == [[*verb, "--zone=z", "--quiet"]]
+    assert not list(cloud.folder.glob("state/default/z/*"))
+
+
+def test_delete_asks_first(cloud):
+    cloud.ok("create", TYPE)
+    for answer in ("", "yes\n", "other\n"):
+        assert cloud.run("delete", input=answer).returncode == 2
+    assert not cloud.calls("delete")
+    cloud.ok("delete", input="pod\n")
+    assert cloud.read("slice") is None
+
+
+def test_deleting_what_is_not_there_is_no_error(cloud):
+    assert "nothing to delete" in cloud.ok("delete", "--yes")
+    assert not cloud.calls("delete")
+
+
+def test_a_delete_that_fails_says_that_it_may_cost(cloud):
+    cloud.ok("create", TYPE)
+    cloud.scenario(events={"tpu-vm delete": [{"fail": "INTERNAL: try again"}]})
+    done = cloud.run("delete", "--yes")
+    assert done.returncode == 1 and "cost" in done.stderr
+    assert list(cloud.folder.glob("state/default/z/pod"))
+
+
+def test_a_missing_project_is_not_a_missing_slice(cloud):
+    refusal = "NOT_FOUND: Project 'q' was not found"
+    cloud.scenario(events={"queued-resources describe": [{"fail": refusal}]})
+    cloud.ok("create", TYPE)
+    assert cloud.run("delete", "--yes").returncode == 1
