@@ -1,4 +1,8 @@
-"""Folders that are written as a whole or not at all, whatever is in them."""
+"""Folders that are written as a whole or not at all, whatever is in them.
+
+On an object store every file is written whole, the one that tells what the folder is comes last,
+and what is left of an older folder is deleted after that.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from branchnets.errors import UserError
+from branchnets.storage import AnyPath, RemotePath, as_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,16 +34,16 @@ class Kind:
 
     noun: str
     error: type[UserError]
-    ours: Callable[[Path], Collection[str] | None]
+    ours: Callable[[AnyPath], Collection[str] | None]
     keep: bool = False
 
-    def cannot(self, place: Path, error: OSError) -> UserError:
+    def cannot(self, place: AnyPath, error: OSError) -> UserError:
         """The error for a folder that the system does not let be written."""
         reason = error.strerror or str(error)
         return self.error(f"{place} cannot be written: {reason}. Choose another --out.")
 
 
-def check(folder: str | os.PathLike[str], kind: Kind) -> Path:
+def check(folder: str | os.PathLike[str] | RemotePath, kind: Kind) -> AnyPath:
     """Where a folder will be written; raises now what would otherwise fail after the work.
 
     Folders above it are made if need be; the folder itself is not touched.
@@ -46,7 +51,17 @@ def check(folder: str | os.PathLike[str], kind: Kind) -> Path:
     Raises:
       kind.error: it cannot be written, or holds something else.
     """
-    place = Path(folder).expanduser().absolute()
+    place = as_path(folder)
+    if isinstance(place, RemotePath):
+        try:
+            _refuse_others(place, kind)
+        except OSError as error:
+            raise kind.cannot(place, error) from error
+        return place
+    return _check_local(place.absolute(), kind)
+
+
+def _check_local(place: Path, kind: Kind) -> Path:
     if place.is_symlink():
         place = place.resolve()
     try:
@@ -61,7 +76,9 @@ def check(folder: str | os.PathLike[str], kind: Kind) -> Path:
     return place
 
 
-def write(folder: str | os.PathLike[str], files: Mapping[str, bytes], kind: Kind) -> Path:
+def write(
+    folder: str | os.PathLike[str] | RemotePath, files: Mapping[str, bytes], kind: Kind
+) -> AnyPath:
     """Writes a folder beside its place and moves it there when it is whole.
 
     An older one is replaced. Where ``kind.keep`` says so, files that are not of it stay; one that
@@ -69,7 +86,7 @@ def write(folder: str | os.PathLike[str], files: Mapping[str, bytes], kind: Kind
 
     Args:
       folder: made if need be.
-      files: name -> contents.
+      files: name -> contents; the last tells what the folder is.
       kind: what it holds.
 
     Returns:
@@ -80,6 +97,10 @@ def write(folder: str | os.PathLike[str], files: Mapping[str, bytes], kind: Kind
     """
     place = check(folder, kind)
     try:
+        if isinstance(place, RemotePath):
+            _refuse_others(place, kind)
+            _write_remote(place, files, kind)
+            return place
         new = _temporary(place)
         try:
             for name, data in files.items():
@@ -127,7 +148,28 @@ def alone(path: Path, seconds: float = 10.0) -> Iterator[None]:
         os.close(handle)
 
 
-def _refuse_others(place: Path, kind: Kind) -> None:
+def _write_remote(place: RemotePath, files: Mapping[str, bytes], kind: Kind) -> None:
+    ours = set(kind.ours(place) or ())
+    there = {path.name: path for path in place.iterdir()}
+    for name, path in there.items():
+        if name in files and name not in ours:
+            path.copy(place / _free(f"{name}.old", there))
+    for name, data in files.items():
+        (place / name).write_bytes(data)
+    for name in ours - set(files):
+        (place / name).unlink(missing_ok=True)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """A name that is not taken: the given one, or it with a number."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}{number}"
+    return free
+
+
+def _refuse_others(place: AnyPath, kind: Kind) -> None:
     if not place.exists():
         return
     if not place.is_dir():

@@ -17,6 +17,9 @@ from typing import Any, TypeVar
 
 from branchnets.errors import StorageError
 
+# What orbax reads and writes itself goes the same way where TensorFlow is installed, too.
+os.environ.setdefault("EPATH_USE_TF", "0")
+
 Result = TypeVar("Result")
 
 _NO_KEY = ("anonymous caller", "default credentials", "401", "invalid_grant", "reauthentication")

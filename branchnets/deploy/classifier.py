@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +18,7 @@ from branchnets.deploy.folder import PROGRAM, WEIGHTS, read_file, read_record
 from branchnets.deploy.preprocess import Preprocessing
 from branchnets.errors import DataError, DeployError, unknown
 from branchnets.families import family_class
+from branchnets.storage import RemotePath, as_path
 
 FORMS = ("module", "export")
 #: Images that are scored at a time; fewer are padded to a power of two, so that few programs are
@@ -95,7 +95,9 @@ class Classifier:
         return scores >= np.asarray(self.thresholds)
 
 
-def load_classifier(folder: str | os.PathLike[str], form: str = "module") -> Classifier:
+def load_classifier(
+    folder: str | os.PathLike[str] | RemotePath, form: str = "module"
+) -> Classifier:
     """Loads a folder of ``branchnets.slim`` or ``python -m branchnets.tools.slim``.
 
     Args:
@@ -109,7 +111,7 @@ def load_classifier(folder: str | os.PathLike[str], form: str = "module") -> Cla
     """
     if form not in FORMS:
         raise unknown("form", form, FORMS)
-    place = Path(folder)
+    place = as_path(folder)
     record = read_record(place)
     try:
         outputs = tuple(map(str, record["outputs"]))

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,13 +17,14 @@ from branchnets.deploy.preprocess import Preprocessing
 from branchnets.errors import DeployError
 from branchnets.families import family_class
 from branchnets.families.study import Slimmed
+from branchnets.storage import AnyPath, RemotePath, as_path
 from branchnets.version import __version__
 
 FORMAT, FORMAT_VERSION = "branchnets classifier", 1
 RECORD, WEIGHTS, PROGRAM = "classifier.json", "weights.safetensors", "model.jaxexport"
 
 
-def check_folder(folder: str | os.PathLike[str]) -> Path:
+def check_folder(folder: str | os.PathLike[str] | RemotePath) -> AnyPath:
     """Where a network will be written; see :func:`branchnets.folders.check`.
 
     Raises:
@@ -34,12 +34,12 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
 
 
 def write_folder(
-    folder: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | RemotePath,
     family: str,
     slimmed: Slimmed,
     preprocessing: Preprocessing,
     parent: Mapping[str, Any],
-) -> Path:
+) -> AnyPath:
     """Writes a network as a whole or not at all; see :func:`branchnets.folders.write`.
 
     Args:
@@ -80,13 +80,13 @@ def write_folder(
     return folders.write(folder, files, _KIND)
 
 
-def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def read_record(folder: str | os.PathLike[str] | RemotePath) -> dict[str, Any]:
     """classifier.json, if this version understands it.
 
     Raises:
       DeployError: no such folder, damaged, or made by a newer version.
     """
-    place = Path(folder).expanduser()
+    place = as_path(folder)
     try:
         record = json.loads((place / RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -108,13 +108,13 @@ def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return record
 
 
-def read_file(folder: Path, record: Mapping[str, Any], name: str) -> bytes:
+def read_file(folder: AnyPath, record: Mapping[str, Any], name: str) -> bytes:
     """The contents of one of the folder's files, checked against its fingerprint.
 
     Raises:
       DeployError: missing, cut short or changed.
     """
-    file = Path(folder).expanduser() / name
+    file = as_path(folder) / name
     try:
         data = file.read_bytes()
     except FileNotFoundError:
@@ -149,7 +149,7 @@ def _fingerprint(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _files_of(place: Path) -> set[str] | None:
+def _files_of(place: AnyPath) -> set[str] | None:
     """The names of the files of a network, of any version, or None if there is none."""
     try:
         record = json.loads((place / RECORD).read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Checkpoints on disk: saved in the background, checked before use, restored on any devices.
 
-A step is a folder `<step>/` that orbax writes and renames into place when it is complete. Into it
+A step is a folder `<step>/` that orbax writes and renames into place when it is complete; on an
+object store it writes it in place, and a file into it when it is complete. Into it
 goes `files.json`, the size and checksum of every file, so that a step is either whole or known to
 be damaged: neither orbax nor tensorstore notices every change to a file, and neither can tell a
 damaged file from a model that has changed.
@@ -26,7 +27,8 @@ from jax.experimental import multihost_utils
 from branchnets.engine import disk, filelist
 from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
 from branchnets.engine.stored import Stored
-from branchnets.errors import CheckpointError
+from branchnets.errors import CheckpointError, UserError
+from branchnets.storage import AnyPath, as_path
 
 _ITEM = "default"  # orbax's name for the one item of a step
 # Written by orbax after the list of files is made; nothing of the state is in them.
@@ -67,11 +69,12 @@ class Checkpoints:
       asynchronous: Whether `save` returns before the files are written.
       read_only: Never write, rename or delete anything, as in evaluation.
       report: Prints a message for the user; to standard error by default.
+      check: Raises a UserError where nothing is to be written any more; asked before every save.
     """
 
     def __init__(
         self,
-        directory: str | Path,
+        directory: str | AnyPath,
         *,
         keep_latest: int = 1,
         keep_best: int = 1,
@@ -80,15 +83,17 @@ class Checkpoints:
         asynchronous: bool = True,
         read_only: bool = False,
         report: Callable[[str], None] = _print,
+        check: Callable[[], None] | None = None,
     ):
         if keep_latest < 1:
             raise ValueError("keep_latest must be at least 1")
         if mode not in ("max", "min"):
             raise ValueError(f"mode is 'max' or 'min', not {mode!r}")
-        self.directory = Path(directory).absolute()
+        place = as_path(directory)
+        self.directory = place.absolute() if isinstance(place, Path) else place
         self._keep_latest, self._keep_best = keep_latest, keep_best
         self._metric, self._sign = best_metric, 1 if mode == "max" else -1
-        self._asynchronous, self._read_only = asynchronous, read_only
+        self._asynchronous, self._read_only, self._check = asynchronous, read_only, check
         self._stored = Stored(self.directory, read_only, report)
         self._manager: ocp.CheckpointManager | None = None
         self._saving: int | None = None
@@ -148,7 +153,7 @@ class Checkpoints:
         if self._read_only:
             raise CheckpointError(f"{self.directory} was opened for reading only.")
         self.wait()
-        if _on_first_process(lambda: int(step in self.all_steps())):
+        if _on_first_process(lambda: self._is_there(step)):
             return False
         manager = self._open()
         leaves = {
@@ -169,12 +174,21 @@ class Checkpoints:
             self.wait()
         return True
 
+    def _is_there(self, step: int) -> int:
+        try:
+            if self._check is not None:
+                self._check()
+        except UserError as error:
+            raise CheckpointError(str(error)) from error
+        return int(step in self.all_steps())
+
     def replace(self, step: int, state: Any, metrics: Mapping[str, Any] | None = None) -> None:
         """Save a state in place of the one of a step, which stays until the other one is whole.
 
         Args and errors are those of `save`.
         """
         self.close()  # the steps that orbax knows are read anew at the next save
+        _on_first_process(lambda: self._is_there(step))
         _on_first_process(self._stored.put_right)  # what a failed try has left
         with Checkpoints(self._stored.new(step), asynchronous=False) as fresh:
             fresh.save(step, state, metrics)
@@ -193,7 +207,7 @@ class Checkpoints:
 
         def check() -> int:
             free = disk.free(self.directory)
-            if free < needed:
+            if free is not None and free < needed:
                 raise CheckpointError(
                     f"a checkpoint takes {needed / 1e6:.3g} MB, and {free / 1e6:.3g} MB are free "
                     f"on the disk of {self.directory}. {self._go_on()}"
@@ -299,7 +313,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,  # left by an interrupted save
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._list_files),
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._manager = ocp.CheckpointManager(str(self.directory), options=options)
         return self._manager
 
     def _list_files(self) -> None:
@@ -348,12 +362,12 @@ class Checkpoints:
         reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
         try:
             wanted = named(template)
-            stored = named(reader.metadata(folder).item_metadata.tree)
+            stored = named(reader.metadata(str(folder)).item_metadata.tree)
             _refuse(folder.parent, differences(stored, wanted, partial=partial))
             read = {p: abstract(leaf) for p, leaf in wanted.items() if math.prod(leaf.shape)}
             tree = traverse_util.unflatten_dict(read)
             restored = reader.restore(
-                folder,
+                str(folder),
                 args=ocp.args.PyTreeRestore(
                     tree,
                     restore_args=ocp.checkpoint_utils.construct_restore_args(tree),
@@ -388,7 +402,7 @@ class Checkpoints:
             return None
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             folder = self._stored.folder(chosen) / _ITEM
-            stored = named(reader.metadata(folder).item_metadata.tree)
+            stored = named(reader.metadata(str(folder)).item_metadata.tree)
         template = {
             path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
             for path, leaf in stored.items()
@@ -406,7 +420,7 @@ def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
 
 
-def _refuse(folder: Path, lines: list[str]) -> None:
+def _refuse(folder: AnyPath, lines: list[str]) -> None:
     if not lines:
         return
     raise CheckpointError(

@@ -7,9 +7,13 @@ import os
 import shutil
 from pathlib import Path
 
+from branchnets.storage import AnyPath
 
-def free(directory: Path) -> int:
-    """Bytes that are free on the disk of a directory, which need not exist yet."""
+
+def free(directory: AnyPath) -> int | None:
+    """Bytes that are free on the disk of a directory, which need not exist yet; None: no limit."""
+    if not isinstance(directory, Path):
+        return None
     folder = next(p for p in (directory, *directory.parents) if p.exists())
     return shutil.disk_usage(folder).free
 

@@ -47,6 +47,10 @@ class Events:
         event.wall_time = time.time()
         self._writer.write_event(event)
 
+    def flush(self) -> None:
+        """Brings on disk what was added."""
+        self._writer.flush()
+
     def close(self) -> None:
         """Writes what is left, and closes the file."""
         self._writer.close()

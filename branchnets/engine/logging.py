@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from branchnets.engine.events import Events
+from branchnets.engine.mirror import Mirror
 from branchnets.engine.progress import Progress
 from branchnets.engine.rundir import replace
 from branchnets.errors import RunDirError
+from branchnets.storage import AnyPath, RemotePath, as_path
 
 __all__ = ["MetricWriter", "Progress", "format_table", "read_metrics"]
 
@@ -33,10 +35,12 @@ class MetricWriter:
     an array is a list, and is not in the event files.
 
     Args:
-      directory: The run directory.
+      directory: The run directory. On an object store, where nothing can be appended, the files
+        grow in a local folder and are uploaded whole, at most every half minute.
       start_step: The step that the run goes on from: what was written beyond it is dropped.
       enabled: Whether this process writes at all; on several, the first one alone does.
       clock: Gives the time in seconds since 1970.
+      check: Raises a UserError where nothing is to be uploaded any more.
 
     Raises:
       RunDirError: The file cannot be written.
@@ -44,24 +48,34 @@ class MetricWriter:
 
     def __init__(
         self,
-        directory: str | Path,
+        directory: str | AnyPath,
         *,
         start_step: int = 0,
         enabled: bool = True,
         clock: Callable[[], float] = time.time,
+        check: Callable[[], None] = lambda: None,
     ):
         self._clock = clock
+        self._mirror: Mirror | None = None
         self._enabled = enabled
         self._written: set[tuple[str, int]] = set()
         if not enabled:
             return
-        self._file = file = Path(directory) / "metrics.jsonl"
-        resumed = file.exists()
+        place = as_path(directory)
+        self._file = place / "metrics.jsonl"
         try:
+            if isinstance(place, RemotePath):
+                self._mirror = Mirror(place, "metrics*.jsonl", check)
+                folder = self._mirror.folder
+            else:
+                folder = place
+            file = folder / "metrics.jsonl"
+            resumed = file.exists()
             if resumed:
-                self._written = _rewind(file, start_step)
+                self._written = _rewind(file, start_step, place)
             self._stream = file.open("a")
-            self._events = Events(directory, start_step + 1 if resumed else None)
+            self._events = Events(folder, start_step + 1 if resumed else None)
+            self.flush()
         except OSError as error:
             raise self._unwritten(error) from error
 
@@ -101,6 +115,19 @@ class MetricWriter:
             for name, value in values.items():
                 if value.ndim == 0:
                     self._events.add_scalar(f"{split}/{name}", float(value), step)
+            if self._mirror is not None:
+                self._mirror.tick()
+        except OSError as error:
+            self._abandon()
+            raise self._unwritten(error) from error
+
+    def flush(self) -> None:
+        """Bring everything written to where a resumed run finds it; raises as `write`."""
+        if not self._enabled or self._mirror is None:
+            return
+        try:
+            self._events.flush()
+            self._mirror.upload()
         except OSError as error:
             self._abandon()
             raise self._unwritten(error) from error
@@ -112,8 +139,12 @@ class MetricWriter:
             try:
                 self._stream.close()
                 self._events.close()
+                if self._mirror is not None:
+                    self._mirror.upload()
             except OSError as error:
                 raise self._unwritten(error) from error
+            finally:
+                self._discard()
 
     def _abandon(self) -> None:
         """Close the files without a word about what is lost: an error says it."""
@@ -121,6 +152,11 @@ class MetricWriter:
         for stream in (self._stream, self._events):
             with contextlib.suppress(OSError):
                 stream.close()
+        self._discard()
+
+    def _discard(self) -> None:
+        if self._mirror is not None:
+            self._mirror.discard()
 
     def _unwritten(self, error: OSError) -> RunDirError:
         return RunDirError(
@@ -136,12 +172,12 @@ class MetricWriter:
         self.close()
 
 
-def read_metrics(file: str | Path) -> list[dict[str, Any]]:
+def read_metrics(file: str | AnyPath) -> list[dict[str, Any]]:
     """Return the lines of a metrics.jsonl; a last line cut short by a kill is left out."""
-    return _parse(Path(file))[0]
+    return _parse(as_path(file))[0]
 
 
-def _parse(file: Path) -> tuple[list[dict[str, Any]], bool]:
+def _parse(file: AnyPath) -> tuple[list[dict[str, Any]], bool]:
     """Return the lines and whether one before the last is no line of ours."""
     lines, damaged = [], False
     texts = file.read_text(errors="replace").split("\n")
@@ -154,8 +190,14 @@ def _parse(file: Path) -> tuple[list[dict[str, Any]], bool]:
     return lines, damaged
 
 
-def _rewind(file: Path, step: int) -> set[tuple[str, int]]:
-    """Drop what lies beyond a step, and return the (split, step) pairs that stay."""
+def _rewind(file: Path, step: int, place: AnyPath) -> set[tuple[str, int]]:
+    """Drop what lies beyond a step, and return the (split, step) pairs that stay.
+
+    Args:
+      file: To rewrite.
+      step: To go on from.
+      place: The folder that messages name.
+    """
     lines, damaged = _parse(file)
     if damaged:  # not a torn end, so not ours to drop without a copy
         copy, number = file.with_name("metrics-damaged.jsonl"), 1
@@ -163,7 +205,11 @@ def _rewind(file: Path, step: int) -> set[tuple[str, int]]:
             number += 1
             copy = file.with_name(f"metrics-damaged-{number}.jsonl")
         shutil.copyfile(file, copy)
-        print(f"{file} has damaged lines, which are dropped; a copy is in {copy}.", file=sys.stderr)
+        print(
+            f"{place / file.name} has damaged lines, which are dropped; a copy is in "
+            f"{place / copy.name}.",
+            file=sys.stderr,
+        )
     kept: dict[tuple[str, int], dict[str, Any]] = {}
     for line in lines:
         if line["step"] <= step:

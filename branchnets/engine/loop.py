@@ -49,7 +49,9 @@ class Loop:
     def __post_init__(self) -> None:
         setup, resolved = self.setup, self.setup.resolved
         first = jax.process_index() == 0
-        self.writer = MetricWriter(self.run_dir.path, start_step=self.done, enabled=first)
+        self.writer = MetricWriter(
+            self.run_dir.path, start_step=self.done, enabled=first, check=self.run_dir.check_held
+        )
         self.progress = Progress(
             resolved.total_steps, batch_size=setup.config.batch_size, enabled=first
         )
@@ -237,6 +239,7 @@ class Loop:
             return
         with self.progress.pause():
             failed = self._has_failed(self.checkpoints.wait)
+            self.writer.flush()  # a resumed run counts on the lines up to its step
             self.checkpoints.save(self.done, self.state, metrics)
             if failed:
                 self.checkpoints.wait()

@@ -11,6 +11,10 @@ checkpoints/      the states to resume from
 summary.json      the results of the finished run
 per_class.csv     its accuracy on each class of the test split
 confusion.csv     its test images by class (rows) and answer (columns)
+
+On a disk a lock keeps other processes away, and files are written beside their place and renamed.
+On an object store (`gs://`) every file is written whole in any case, and the directory is that of
+the run that was started last: an earlier one finds that out before its next write, and stops.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import tempfile
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +36,7 @@ from ml_collections import ConfigDict
 from branchnets.engine.resolve import diff, from_plain, plain
 from branchnets.engine.samedata import other_data
 from branchnets.errors import RunDirError
+from branchnets.storage import AnyPath, RemotePath, as_path
 
 _LOCK = ".lock"
 
@@ -38,22 +45,24 @@ class RunDir:
     """A run directory; nothing is written until `start`.
 
     Args:
-      path: The directory, on a mounted file system; several processes share it.
+      path: The directory, which several processes share: on a mounted file system, or gs://.
       write: Whether this process writes. On several processes the first one alone does.
 
     Raises:
-      RunDirError: The path is a file, or a URL.
+      RunDirError: The path is a file, or a URL of another kind.
     """
 
-    def __init__(self, path: str | Path, *, write: bool = True):
-        if "://" in str(path):
+    def __init__(self, path: str | AnyPath, *, write: bool = True):
+        place = as_path(path)
+        if isinstance(place, RemotePath) and place.scheme != "gs":
             raise RunDirError(
-                f"the run directory {path} is a URL; mount the bucket (gcsfuse, for example) and "
-                "give its path."
+                f"the run directory {path} is a URL of a kind that checkpoints are not kept at. "
+                "Give gs://BUCKET/FOLDER, or mount it and give its path."
             )
-        self.path = Path(path).expanduser().absolute()
+        self.path = place.absolute() if isinstance(place, Path) else place
         self.write = write
         self._lock: IO[str] | None = None
+        self._token: dict[str, str] | None = None  # in place of a lock, on an object store
         self._made: tuple[str, ...] = ()  # by `start`, where there was no run
         try:
             taken = self.path.exists() and not self.path.is_dir()
@@ -67,7 +76,7 @@ class RunDir:
             raise RunDirError(f"the run directory {self.path} is a file; choose another --workdir.")
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> AnyPath:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
@@ -182,6 +191,9 @@ class RunDir:
             )
 
     def _take(self) -> None:
+        if isinstance(self.path, RemotePath):
+            self._take_over(self.path / _LOCK)
+            return
         file = self.path / _LOCK
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -205,7 +217,7 @@ class RunDir:
             pass  # a file system without locks; one process a directory is then up to the user
         try:
             lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.write(f"{_self()}\n")
             lock.flush()
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -215,9 +227,55 @@ class RunDir:
             ) from error
         self._lock = lock
 
+    def _take_over(self, file: RemotePath) -> None:
+        if before := self._holder(file):
+            print(
+                f"{self.path} was not closed by {before.get('holder', 'another run')}. If that one "
+                "still runs, it stops at its next save.",
+                file=sys.stderr,
+            )
+        own = {"holder": _self(), "token": uuid.uuid4().hex}
+        try:
+            file.write_text(json.dumps(own) + "\n")
+        except OSError as error:
+            raise RunDirError(
+                f"the run directory {self.path} cannot be written: {error.strerror}. Choose "
+                "another --workdir."
+            ) from error
+        self._token = own
+
+    def check_held(self) -> None:
+        """Refuse to go on where another run has taken over the directory on an object store.
+
+        Raises:
+          RunDirError: It has, or it cannot be found out.
+        """
+        if self._token is None:
+            return
+        try:
+            now = self._holder(self.path / _LOCK)
+        except OSError as error:
+            raise RunDirError(f"{self.path} cannot be read: {error.strerror}") from error
+        if now is not None and now != self._token:
+            self._token = None
+            raise RunDirError(
+                f"{self.path} was taken over by {now.get('holder', 'another run')}. This run stops "
+                "and has written nothing since; give every run a --workdir of its own."
+            )
+
+    def _holder(self, file: AnyPath) -> dict[str, str] | None:
+        try:
+            return dict(json.loads(file.read_text()))
+        except FileNotFoundError:
+            return None
+        except OSError:
+            raise
+        except (ValueError, TypeError):
+            return {}
+
     def sources(self) -> list[dict[str, Any]]:
         """What ran at every start, oldest first: "commit", "dirty"; empty where it is not known."""
-        files = self.path.glob("environment*.json")
+        files: Iterable[AnyPath] = self.path.glob("environment*.json")
         return [_source(file) for file in sorted(files, key=lambda f: (len(f.name), f.name))]
 
     def _environment_name(self) -> str:
@@ -227,7 +285,7 @@ class RunDir:
             name = f"environment-{number}.json"
         return name
 
-    def write_json(self, name: str, document: Mapping[str, Any]) -> Path:
+    def write_json(self, name: str, document: Mapping[str, Any]) -> AnyPath:
         """Write a JSON file whole or not at all, with sorted keys; return its path.
 
         Raises:
@@ -242,10 +300,11 @@ class RunDir:
         except (OSError, ValueError):
             return None
 
-    def write_text(self, name: str, text: str) -> Path:
+    def write_text(self, name: str, text: str) -> AnyPath:
         """Write a text file whole or not at all; return its path; raises as `write_json`."""
         file = self.path / name
         if self.write:
+            self.check_held()
             try:
                 replace(file, text)
             except OSError as error:
@@ -257,6 +316,11 @@ class RunDir:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+        if self._token is not None:
+            with contextlib.suppress(RunDirError, OSError):
+                self.check_held()
+                (self.path / _LOCK).unlink(missing_ok=True)
+            self._token = None
 
     def __enter__(self) -> RunDir:
         return self
@@ -265,8 +329,11 @@ class RunDir:
         self.close()
 
 
-def replace(file: Path, text: str) -> None:
+def replace(file: AnyPath, text: str) -> None:
     """Write a file so that a reader, or a crash, finds the old contents or the new ones."""
+    if isinstance(file, RemotePath):
+        file.write_text(text)
+        return
     with tempfile.NamedTemporaryFile(
         "w", dir=file.parent, prefix=f".{file.name}.", delete=False
     ) as stream:
@@ -283,7 +350,11 @@ def replace(file: Path, text: str) -> None:
             raise
 
 
-def _source(file: Path) -> dict[str, Any]:
+def _self() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _source(file: AnyPath) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text())["source"])
     except (OSError, ValueError, LookupError, TypeError):

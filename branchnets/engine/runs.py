@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -25,6 +24,7 @@ from branchnets.engine.state import TrainState
 from branchnets.errors import ConfigError, RunDirError
 from branchnets.families.base import Family
 from branchnets.families.study import Subject, silent
+from branchnets.storage import AnyPath, as_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Run:
     step: int
 
     @property
-    def path(self) -> Path:
+    def path(self) -> AnyPath:
         """Its directory."""
         return self.run_dir.path
 
@@ -160,7 +160,7 @@ class Run:
             history=self.history,
         )
 
-    def save_weights(self, file: str | Path) -> Path:
+    def save_weights(self, file: str | AnyPath) -> AnyPath:
         """Writes :attr:`variables` as safetensors, by name; a config's ``init.source`` takes them.
 
         Raises:
@@ -168,7 +168,7 @@ class Run:
         """
         from branchnets.deploy import weights
 
-        path = Path(file).expanduser()
+        path = as_path(file)
         try:
             path.write_bytes(weights.to_bytes(jax.device_get(self.variables)))
         except OSError as error:
@@ -182,7 +182,7 @@ class Run:
 
 
 def load_run(
-    path: str | Path,
+    path: str | AnyPath,
     checkpoint: str = "latest",
     *,
     config: ConfigDict | None = None,

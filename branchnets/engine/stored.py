@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
+from branchnets import storage
 from branchnets.engine import filelist
-from branchnets.errors import CheckpointError
+from branchnets.errors import CheckpointError, StorageError
+from branchnets.storage import AnyPath, RemotePath
 
-
+#: On an object store nothing can be renamed into place: orbax writes this file into a step, last.
+COMMITTED = "commit_success.txt"
 _OLD, _NEW = "replaced-", "new-"  # folders while a step is exchanged
 
 
@@ -22,7 +23,7 @@ class Stored:
       report: prints a message for the user.
     """
 
-    def __init__(self, directory: Path, read_only: bool, report: Callable[[str], None]):
+    def __init__(self, directory: AnyPath, read_only: bool, report: Callable[[str], None]):
         self.directory = directory
         self._read_only, self._report = read_only, report
         self._whole: set[int] = set()  # steps whose files were checked, or written, here
@@ -32,23 +33,26 @@ class Stored:
         if not self.directory.is_dir():
             return []
         names = {p.name.removeprefix(_OLD) for p in self.directory.iterdir() if p.is_dir()}
-        return sorted(int(name) for name in names if name.isdecimal())
+        steps = sorted(int(name) for name in names if name.isdecimal())
+        if isinstance(self.directory, RemotePath):  # where a save on its way has the step's name
+            return [step for step in steps if _complete(self.folder(step))]
+        return steps
 
-    def folder(self, step: int) -> Path:
+    def folder(self, step: int) -> AnyPath:
         """Where a step is."""
         own, old = self.directory / str(step), self.directory / f"{_OLD}{step}"
         # One whose exchange did not come to its end, and that nobody may put right here.
-        return old if old.is_dir() and not own.is_dir() else own
+        return own if _complete(own) or not _complete(old) else old
 
-    def new(self, step: int) -> Path:
+    def new(self, step: int) -> AnyPath:
         """Where another state of a step is written, as `new(step) / str(step)`, to exchange it."""
         return self.directory / f"{_NEW}{step}"
 
     def exchange(self, step: int) -> None:
         """Puts what was written to `new(step)` in the place of a step, which is deleted."""
         own, old = self.directory / str(step), self.directory / f"{_OLD}{step}"
-        own.rename(old)
-        (self.new(step) / str(step)).rename(own)
+        _move(own, old)
+        _move(self.new(step) / str(step), own)
         self.put_right()
 
     def put_right(self) -> None:
@@ -56,14 +60,14 @@ class Stored:
         for old in self._exchanged(_OLD):
             step = int(old.name.removeprefix(_OLD))
             own, new = self.directory / str(step), self.new(step) / str(step)
-            if not own.is_dir():  # between the two renames
-                whole = new.is_dir() and filelist.damage(new) is None
-                (new if whole else old).rename(own)
-            shutil.rmtree(old, ignore_errors=True)
+            if not _complete(own):  # between the two renames
+                whole = _complete(new) and filelist.damage(new) is None
+                _move(new if whole else old, own)
+            storage.remove_folder(old)
         for new in self._exchanged(_NEW):
-            shutil.rmtree(new, ignore_errors=True)
+            storage.remove_folder(new)
 
-    def _exchanged(self, prefix: str) -> list[Path]:
+    def _exchanged(self, prefix: str) -> list[AnyPath]:
         found = self.directory.glob(f"{prefix}*")
         return [p for p in found if p.name.removeprefix(prefix).isdecimal()]
 
@@ -88,9 +92,7 @@ class Stored:
                     f"there are: {', '.join(map(str, steps)) or 'none'}."
                 )
             if damage := self._damage(step):
-                raise CheckpointError(
-                    f"the checkpoint {self.folder(step)} is damaged: {damage}."
-                )
+                raise CheckpointError(f"the checkpoint {self.folder(step)} is damaged: {damage}.")
             return step
         for candidate in reversed(steps):
             damage = self._damage(candidate)
@@ -119,7 +121,7 @@ class Stored:
             return None
         try:
             found = filelist.damage(self.folder(step))
-        except PermissionError as error:
+        except (PermissionError, StorageError) as error:
             raise CheckpointError(f"a checkpoint cannot be read: {error}") from error
         if found is None:
             self._whole.add(step)
@@ -134,5 +136,19 @@ class Stored:
         while aside.exists():
             number += 1
             aside = self.directory / f"damaged-{step}-{number}"
-        folder.rename(aside)
+        _move(folder, aside)
         self._report(f"The checkpoint {folder} is damaged ({damage}) and was set aside as {aside}.")
+
+
+def _complete(folder: AnyPath) -> bool:
+    """Whether a folder has all its files, be they damaged or not."""
+    if isinstance(folder, RemotePath):
+        return (folder / COMMITTED).exists()
+    return folder.is_dir()
+
+
+def _move(folder: AnyPath, target: AnyPath) -> None:
+    """Renames a folder to where there is none that is complete."""
+    if isinstance(target, RemotePath):
+        storage.remove_folder(target)  # what a move that was cut short has left
+    storage.move_folder(folder, target, COMMITTED)

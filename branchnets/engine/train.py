@@ -52,6 +52,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
             keep_latest=settings.keep_latest,
             keep_best=settings.keep_best,
             best_metric=settings.best_metric,
+            check=run_dir.check_held,
         )
         with checkpoints, StopRequest() as stop:
             try:

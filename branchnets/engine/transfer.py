@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from branchnets.engine.rundir import RunDir
 from branchnets.engine.runs import checkpoint_step
 from branchnets.engine.setup import Setup
 from branchnets.errors import ConfigError
+from branchnets.storage import AnyPath, as_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +156,7 @@ def read_source(init: ConfigDict, setup: Setup) -> Source:
     Raises:
       UserError: there is none, or it cannot be read.
     """
-    path = Path(init.source).expanduser()
+    path = as_path(init.source)
     if (path / "config.json").is_file():
         return _read_run(path, init, setup)
     if init.checkpoint != "latest":
@@ -178,7 +178,7 @@ def read_source(init: ConfigDict, setup: Setup) -> Source:
     return Source(weights.read_arrays(data, str(path)), None, {"source": str(init.source)})
 
 
-def _read_run(path: Path, init: ConfigDict, setup: Setup) -> Source:
+def _read_run(path: AnyPath, init: ConfigDict, setup: Setup) -> Source:
     run_dir = RunDir(path, write=False)
     trained = run_dir.config()
     metric = trained.checkpoint.best_metric

@@ -9,13 +9,13 @@ import math
 import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from branchnets import folders
 from branchnets.errors import ReportError
 from branchnets.report.content import Section, Table
 from branchnets.report.page import render
+from branchnets.storage import AnyPath
 
 #: Of report.json; a report is known by it.
 FORMAT = "branchnets report 1"
@@ -24,7 +24,7 @@ _RECORD = "report.json"
 _DPI = 144
 
 
-def check_folder(folder: str | Path) -> Path:
+def check_folder(folder: str | AnyPath) -> AnyPath:
     """Where a report will be written; see :func:`branchnets.folders.check`.
 
     Raises:
@@ -34,12 +34,12 @@ def check_folder(folder: str | Path) -> Path:
 
 
 def write_report(
-    folder: str | Path,
+    folder: str | AnyPath,
     title: str,
     sections: Sequence[Section],
     header: Mapping[str, str],
     footer: str = "",
-) -> Path:
+) -> AnyPath:
     """Writes the files beside their place and moves them there when all of them are whole.
 
     An older report is replaced; files in its folder that are not of it are kept, one that has the
@@ -141,7 +141,7 @@ def _svg(name: str, drawing: Any) -> bytes:
     return stream.getvalue()
 
 
-def _files_of(folder: Path) -> set[str] | None:
+def _files_of(folder: AnyPath) -> set[str] | None:
     """The names of the files of the report in a folder, or None if there is none."""
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))

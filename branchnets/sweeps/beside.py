@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from branchnets.engine import config as configs
 from branchnets.errors import UserError
 from branchnets.families.study import FinishedRun
+from branchnets.storage import AnyPath, as_path
 from branchnets.sweeps import results
 
 #: How far below a named folder runs are looked for: SWEEP/CELL, or STUDY/SWEEP/CELL.
 DEPTH = 3
 
 
-def gather(folders: Iterable[str | Path], flag: str = "--beside") -> tuple[FinishedRun, ...]:
+def gather(folders: Iterable[str | AnyPath], flag: str = "--beside") -> tuple[FinishedRun, ...]:
     """The finished runs in folders, each once, also where there is a copy of it.
 
     Args:
@@ -25,8 +25,8 @@ def gather(folders: Iterable[str | Path], flag: str = "--beside") -> tuple[Finis
     Raises:
       UserError: a folder without any, or a run whose files are damaged.
     """
-    found: dict[Path, FinishedRun] = {}
-    for folder in map(Path, folders):
+    found: dict[AnyPath, FinishedRun] = {}
+    for folder in map(as_path, folders):
         runs = list(_runs(folder, DEPTH))
         done = [run for run in runs if results.finished(run)]
         if not done:
@@ -38,24 +38,25 @@ def gather(folders: Iterable[str | Path], flag: str = "--beside") -> tuple[Finis
     return tuple(different.values())
 
 
-def _runs(folder: Path, depth: int) -> Iterator[Path]:
+def _runs(folder: AnyPath, depth: int) -> Iterator[AnyPath]:
     """The run directories in a folder, itself included, in the order of their names."""
     if _is_run(folder):
         yield folder
     elif depth > 0 and folder.is_dir():
-        for inner in sorted(folder.iterdir()):
+        inside: list[AnyPath] = list(folder.iterdir())
+        for inner in sorted(inside, key=lambda path: path.name):
             if inner.is_dir() and not inner.name.startswith("."):
                 yield from _runs(inner, depth - 1)
 
 
-def _is_run(folder: Path) -> bool:
+def _is_run(folder: AnyPath) -> bool:
     try:
         return "raw" in json.loads((folder / "config.json").read_text())
     except (OSError, ValueError, TypeError):
         return False
 
 
-def _nothing(folder: Path, runs: list[Path]) -> str:
+def _nothing(folder: AnyPath, runs: list[AnyPath]) -> str:
     if not folder.is_dir():
         return "there is no such folder; name a run directory, or a folder that holds runs."
     if not runs:
@@ -70,7 +71,7 @@ def _nothing(folder: Path, runs: list[Path]) -> str:
     )
 
 
-def _load(folder: Path) -> FinishedRun:
+def _load(folder: AnyPath) -> FinishedRun:
     try:
         config, figures = results.load(folder)
         return FinishedRun(folder.resolve().name, configs.flatten(config), figures)

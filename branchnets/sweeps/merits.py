@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from branchnets.engine.rundir import RunDir
 from branchnets.engine.runs import load_run
 from branchnets.errors import UserError
+from branchnets.storage import AnyPath
 from branchnets.sweeps.results import MERITS
 
 
-def write(folder: str | Path) -> Path:
+def write(folder: str | AnyPath) -> AnyPath:
     """Computes ``family.merits`` of a run and writes {"step": ..., "merits": {name: number}}.
 
     Raises:

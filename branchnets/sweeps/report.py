@@ -13,6 +13,7 @@ from branchnets.errors import ReportError
 from branchnets.families.base import Family
 from branchnets.report.content import Section, Table
 from branchnets.report.write import write_report
+from branchnets.storage import AnyPath
 from branchnets.sweeps import collect, draw, results
 from branchnets.sweeps.collect import Found, Point
 from branchnets.sweeps.grid import Grid
@@ -23,7 +24,7 @@ _LOCK = ".report.lock"
 _WAIT = 120.0  # seconds for the report of another shard; more than drawing takes
 
 
-def write(grid: Grid, out: Path, header: Mapping[str, str]) -> Path | None:
+def write(grid: Grid, out: Path, header: Mapping[str, str]) -> AnyPath | None:
     """Writes ``report/`` and ``table.md``; None while no cell is finished.
 
     Shards that end together take turns, so that the last report knows all that is finished.
@@ -51,7 +52,7 @@ def _finished(found: Sequence[Found]) -> list[Found]:
     return [one for one in found if one.figures is not None]
 
 
-def _write(grid: Grid, out: Path, header: Mapping[str, str]) -> Path:
+def _write(grid: Grid, out: Path, header: Mapping[str, str]) -> AnyPath:
     found = collect.collect(grid.cells, out)
     done = _finished(found)
     points = collect.points(found)

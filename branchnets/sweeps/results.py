@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from branchnets.errors import UserError
+from branchnets.storage import AnyPath
 
 DASH = "–"
 MERITS = "merits.json"
 _SUMMARY = "summary.json"
 
 
-def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(folder: AnyPath) -> tuple[dict[str, Any], dict[str, Any]]:
     """(config, figures) of a finished run; figures are the numbers of summary.json by path.
 
     Raises:
@@ -42,12 +43,12 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def finished(folder: Path) -> bool:
+def finished(folder: AnyPath) -> bool:
     """Whether the run there is at its end."""
     return (folder / _SUMMARY).is_file()
 
 
-def has_merits(folder: Path) -> bool:
+def has_merits(folder: AnyPath) -> bool:
     """Whether the merits there are those of the finished run."""
     try:
         merits = json.loads((folder / MERITS).read_text())
@@ -56,7 +57,7 @@ def has_merits(folder: Path) -> bool:
         return False
 
 
-def merits(folder: Path) -> dict[str, float]:
+def merits(folder: AnyPath) -> dict[str, float]:
     """The merits of a finished run; none where they are not there."""
     if not has_merits(folder):
         return {}

@@ -31,6 +31,7 @@ from branchnets.families.base import Family
 from branchnets.families.study import Analysis, FinishedRun, Option, Subject, silent
 from branchnets.report.content import Section
 from branchnets.report.write import check_folder, plain, write_report
+from branchnets.storage import AnyPath, RemotePath, as_path
 from branchnets.sweeps import results
 from branchnets.sweeps.beside import gather
 from branchnets.sweeps.results import flatten
@@ -48,20 +49,20 @@ class Report:
       notices: what the reader should know, such as images that were resized.
     """
 
-    index: Path
+    index: AnyPath
     sections: Mapping[str, Section]
     notices: tuple[str, ...]
 
 
 def analyze(
-    run: Run | str | Path,
-    out: str | Path | None = None,
+    run: Run | str | AnyPath,
+    out: str | AnyPath | None = None,
     only: str | Iterable[str] | None = None,
     ood: str | Path | None = None,
     *,
     ood_dir: str | Path | None = None,
     split: str = "test",
-    beside: str | Path | Iterable[str | Path] = (),
+    beside: str | AnyPath | Iterable[str | AnyPath] = (),
     progress: bool = True,
     **options: Any,
 ) -> Report:
@@ -82,12 +83,12 @@ def analyze(
       UserError: a bad name or option, data that cannot be read, or a folder that cannot be
         written. Nothing is written then.
     """
-    if isinstance(run, str | Path):
+    if isinstance(run, str | Path | RemotePath):
         run = load_run(run)
     place = check_folder(run.path / "report" if out is None else out)
     chosen = _choose(run.family, only)
     given = common.complete_options(options, _options(run.family))
-    others = _others(run, [beside] if isinstance(beside, str | Path) else beside)
+    others = _others(run, [beside] if isinstance(beside, str | Path | RemotePath) else beside)
     say: Callable[[str], None] = common.say if progress else lambda text: None
     track: Callable[..., Iterable[Any]] = common.track if progress else silent
     outside, notices = _outside(run, ood, ood_dir)
@@ -146,7 +147,7 @@ def _outside(
         return None, []
     own = run.config.data
     if ood_dir is None and own.data_dir is not None:
-        if (Path(own.data_dir).expanduser() / ood).is_dir():
+        if (as_path(own.data_dir) / str(ood)).is_dir():
             ood_dir = own.data_dir
     where = None if ood_dir is None else str(ood_dir)
     shape, content = run.dataset.image_shape, run.content_shape
@@ -171,9 +172,9 @@ def _subject(
     return dataclasses.replace(subject, examples=examples, options=options, studied=split)
 
 
-def _others(run: Run, beside: Iterable[str | Path]) -> tuple[FinishedRun, ...]:
+def _others(run: Run, beside: Iterable[str | AnyPath]) -> tuple[FinishedRun, ...]:
     """The finished runs to compare with, this one first where it is finished."""
-    own = [run.path] if results.finished(run.path) else []
+    own: list[str | AnyPath] = [run.path] if results.finished(run.path) else []
     return gather([*own, *beside])
 
 
@@ -267,7 +268,7 @@ def _main(argv: Sequence[str] | None) -> None:
     # Before the weights and the data are read, which can take minutes.
     _choose(command.family, flags.only)
     gather(flags.beside)
-    check_folder(Path(flags.workdir) / "report" if flags.out is None else flags.out)
+    check_folder(as_path(flags.workdir) / "report" if flags.out is None else flags.out)
     run = command.load()
     report = analyze(
         run,

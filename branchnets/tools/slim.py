@@ -13,11 +13,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from branchnets.families.base import Family
 from branchnets.families.study import Option, Slimmed, silent
+from branchnets.storage import AnyPath, RemotePath, as_path
 from branchnets.tools import common
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def slim(
-    run: Run | str | os.PathLike[str],
-    out: str | os.PathLike[str] | None = None,
+    run: Run | str | os.PathLike[str] | RemotePath,
+    out: str | os.PathLike[str] | RemotePath | None = None,
     *,
     track: Callable[..., Any] = silent,
     **request: Any,
@@ -55,8 +55,8 @@ def slim(
         from branchnets.deploy.folder import check_folder
 
         check_folder(out)
-    if isinstance(run, str | os.PathLike):
-        run = load_run(Path(run))
+    if isinstance(run, str | os.PathLike | RemotePath):
+        run = load_run(as_path(run))
     if type(run.family).slim is not Family.slim:  # which says itself that there is nothing
         request = common.complete_options(request, run.family.slim_options)
     slimmed = run.family.slim(run.subject(track=track), **request)
@@ -65,7 +65,7 @@ def slim(
     return slimmed
 
 
-def write(run: Run, slimmed: Slimmed, out: str | os.PathLike[str]) -> Path:
+def write(run: Run, slimmed: Slimmed, out: str | os.PathLike[str] | RemotePath) -> AnyPath:
     """Writes what :func:`slim` took out of a run as a folder; see :mod:`branchnets.deploy`.
 
     Raises:

@@ -34,7 +34,7 @@ def _parser() -> common.Parser:
         "command again to go on.",
     )
     parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENTS]")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="holds the runs")
+    parser.add_argument("--out", required=True, type=_local, metavar="DIR", help="holds the runs")
     parser.add_argument(
         "--set",
         action="append",
@@ -49,6 +49,16 @@ def _parser() -> common.Parser:
     parser.add_argument("--dry_run", action="store_true", help="list the cells, run nothing")
     parser.add_argument("--draw_only", action="store_true", help="run nothing, write the report")
     return parser
+
+
+def _local(text: str) -> Path:
+    """Where cells, which may be many at once, share a lock and write their logs."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is a URL, and a sweep is kept in a folder on a disk. Copy the folder when it "
+            "is done; tools.table and --beside read runs at gs:// too"
+        )
+    return Path(text)
 
 
 def _shard(text: str) -> tuple[int, int]:

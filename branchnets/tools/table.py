@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from branchnets.errors import UserError, nearest
+from branchnets.storage import AnyPath, as_path
 from branchnets.sweeps.results import cell, load, markdown
 
 
-def rows(folders: Sequence[pathlib.Path], metrics: Sequence[str]) -> list[list[str]]:
+def rows(folders: Sequence[AnyPath], metrics: Sequence[str]) -> list[list[str]]:
     """One row for each config: model, data, seeds, the metrics, commit."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for folder in folders:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m branchnets.tools.table", description="Finished runs as one table."
     )
-    parser.add_argument("runs", nargs="+", type=pathlib.Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", type=as_path, metavar="RUN")
     parser.add_argument("--metric", action="append", help="path in summary.json; may be repeated")
     options = parser.parse_args(argv)
     metrics = options.metric or ["test_accuracy"]

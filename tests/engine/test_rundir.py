@@ -130,7 +130,7 @@ def test_places_that_cannot_be_used(tmp_path):
     with pytest.raises(RunDirError, match="cannot be written: Not a directory"):
         start(tmp_path / "file" / "x")
     with pytest.raises(RunDirError, match="is a URL"):
-        RunDir("gs://bucket/x")
+        RunDir("memory://x")
 
 
 @pytest.fixture
