@@ -73,6 +73,8 @@ def base(family: str = "plain") -> ConfigDict:
       - `checkpoint`: `every_epochs`, `every_steps` (optional; replaces every_epochs),
         `keep_latest`, `keep_best`, `best_metric`.
       - `log.every_steps`.
+      - `profile` (optional: "START:STOP", the steps of which a trace is written into the run
+        directory's profile/).
     """
     config = ConfigDict(
         dict(
@@ -153,6 +155,7 @@ def base(family: str = "plain") -> ConfigDict:
                 best_metric="accuracy",
             ),
             log=dict(every_steps=50),
+            profile=placeholder(str),
         )
     )
     for section, fields in families.config_fields(family).items():

@@ -16,6 +16,7 @@ from branchnets.engine import mesh as meshes
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.executable import Executables
 from branchnets.engine.logging import MetricWriter, read_metrics
+from branchnets.engine.profiling import Profile, input_part
 from branchnets.engine.progress import Progress
 from branchnets.engine.reestimate import reestimated
 from branchnets.engine.rundir import RunDir
@@ -66,6 +67,14 @@ class Loop:
         self._tally: Tally | None = None
         self._told = not first
         self.executables.say = self.progress.message
+        self._profile = Profile(
+            setup.config.profile,
+            self.run_dir.path / "profile",
+            begin=self.done,
+            end=resolved.total_steps,
+            drain=lambda: jax.block_until_ready((self.state, self._tally)),
+            say=self.progress.message,
+        )
 
     def run(self) -> int | None:
         """Trains; None at the end of the run, else the status to stop with."""
@@ -85,6 +94,7 @@ class Loop:
                 begin = end
             return None
         finally:
+            self._profile.close()
             self.progress.close()
 
     def _run_phase(self, phase: Phase, end: int) -> int | None:
@@ -99,8 +109,9 @@ class Loop:
             f"{setup.config.model.name} on {setup.dataset.name}: steps {self.done} to {end}"
         )
         while self.done < end:
-            arrays = self._arrays()
-            self.state, self._tally, marker = executable.step(self.state, arrays, self._tally)
+            with self._profile.step(self.done, executable.step):
+                arrays = self._arrays()
+                self.state, self._tally, marker = executable.step(self.state, arrays, self._tally)
             self.done += 1
             self._wait(marker)
             self._after_step()
@@ -112,7 +123,7 @@ class Loop:
 
     def _arrays(self) -> Any:
         """What the next step needs."""
-        with self._saving_first():
+        with self._saving_first(), input_part():
             return self.setup.inputs.arrays(self.done)
 
     @contextlib.contextmanager

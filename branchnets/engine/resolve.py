@@ -15,6 +15,7 @@ from ml_collections.config_dict import placeholder
 from branchnets.data.device.augment import ORDERS
 from branchnets.engine.fields import base
 from branchnets.engine.loading import flatten
+from branchnets.engine.profiling import parse as parse_profile
 from branchnets.errors import ConfigError, nearest
 from branchnets.registry import DTYPES
 
@@ -27,6 +28,7 @@ MAY_CHANGE = (
     "data.workers",
     "data.on_error",
     "bn_reestimation.batches",
+    "profile",
 )
 """Fields that a run may be resumed with others of: they change nothing that was learned so far."""
 
@@ -176,6 +178,7 @@ def validate(config: ConfigDict, num_devices: int, *, train: bool = True) -> Non
             raise ConfigError(f"{path} is {flat[path]}; it must be above 0.")
     if not train:
         return
+    parse_profile(config.profile)
     if config.schedule.warmup_epochs >= config.epochs:
         raise ConfigError(
             f"schedule.warmup_epochs ({config.schedule.warmup_epochs:g}) leaves nothing of the "

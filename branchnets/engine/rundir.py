@@ -11,6 +11,7 @@ checkpoints/      the states to resume from
 summary.json      the results of the finished run
 per_class.csv     its accuracy on each class of the test split
 confusion.csv     its test images by class (rows) and answer (columns)
+profile/          the trace of some steps, if config.profile asked for one
 
 On a disk a lock keeps other processes away, and files are written beside their place and renamed.
 On an object store (`gs://`) every file is written whole in any case, and the directory is that of

@@ -79,17 +79,20 @@ def make_step(
 
     def step_fn(state: TrainState, arrays: PyTree) -> tuple[TrainState, Tally]:
         key = jax.random.fold_in(jax.random.wrap_key_data(arrays["key"]), state.step)
-        batch = batch_fn(arrays, state.step, purpose_key(key, "augment"))
+        with jax.named_scope("input"):
+            batch = batch_fn(arrays, state.step, purpose_key(key, "augment"))
         context = Context(state.step, phase, key)
         if accumulate == 1:
             result = _gradients(family, state, batch, context)
         else:
             result = _accumulated(family, state, batch, context, accumulate, mesh)
-        updated = _update(family, optimizers, state, result, context)
-        if state.ema:
-            averages = ema.advance(state.ema, updated.variables, state.step, ema_decay)
-            updated = dataclasses.replace(updated, ema=averages)
-        return _keep_finite(state, updated, result)
+        with jax.named_scope("update"):
+            updated = _update(family, optimizers, state, result, context)
+            if state.ema:
+                averages = ema.advance(state.ema, updated.variables, state.step, ema_decay)
+                updated = dataclasses.replace(updated, ema=averages)
+        with jax.named_scope("check"):
+            return _keep_finite(state, updated, result)
 
     return step_fn
 
@@ -101,7 +104,10 @@ def _total(terms: dict[str, jax.Array]) -> jax.Array:
 def _gradients(family: Family, state: TrainState, batch: Batch, context: Context) -> _Result:
     def total(params: PyTree) -> tuple[jax.Array, tuple[dict[str, jax.Array], Aux]]:
         variables = {**params, **state.model_state}
-        terms, aux = family.loss(variables, state.extra, batch, context)
+        with jax.named_scope(
+            "loss"
+        ):  # traces and compiled programs tell forward and backward by it
+            terms, aux = family.loss(variables, state.extra, batch, context)
         return _total(terms), (terms, aux)
 
     gradients, (terms, aux) = jax.grad(total, has_aux=True)(state.params)
