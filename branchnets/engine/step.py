@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from branchnets.engine import ema
+from branchnets.engine import compiler, ema
 from branchnets.engine import mesh as meshes
 from branchnets.engine.state import TrainState
 from branchnets.families.base import Aux, Context, Family, Phase, purpose_key
@@ -229,4 +229,9 @@ def compile_step(
         return state, add_tallies(tally, step), state.step + 0
 
     copy = meshes.replicated(mesh)
-    return jax.jit(run, donate_argnums=(0, 2), out_shardings=(copy, copy, copy))
+    return jax.jit(
+        run,
+        donate_argnums=(0, 2),
+        out_shardings=(copy, copy, copy),
+        compiler_options=compiler.options(mesh),
+    )
