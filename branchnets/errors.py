@@ -9,8 +9,10 @@ from collections.abc import Iterable
 class UserError(Exception):
     """Something the user can put right: the message says what and how.
 
-    A command line prints the message without a traceback and exits with status 2.
+    A command line prints the message without a traceback and exits with `exit_status`.
     """
+
+    exit_status = 2
 
 
 class ConfigError(UserError, ValueError):
@@ -81,6 +83,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 class TrainingError(UserError):
     """A run that cannot go on; what was saved before is whole."""
+
+
+class PeerLost(UserError):
+    """Another process of the run died or failed; what was saved before is whole."""
+
+    exit_status = 76
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} What was saved is whole: start all processes again to go on."
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:

@@ -28,6 +28,24 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string(
         "checkpoint", "latest", "What --mode=eval reads: latest, best or a step.", flag_values=own
     )
+    flags.DEFINE_string(
+        "coordinator_address",
+        None,
+        "HOST:PORT of process 0, where several processes train one run. With --num_processes and "
+        "--process_id; on a TPU pod and under SLURM none of the three is needed.",
+        flag_values=own,
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "How many processes train the run.", flag_values=own
+    )
+    flags.DEFINE_integer("process_id", None, "Which one this is, from 0.", flag_values=own)
+    flags.DEFINE_integer(
+        "initialization_timeout",
+        300,
+        "Seconds to wait for all processes to arrive.",
+        lower_bound=1,
+        flag_values=own,
+    )
     return own
 
 
@@ -41,10 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = configs.parse_command_line(list(argv or sys.argv), own, usage=__doc__ or "")
         if not own.workdir:
             raise configs.ConfigError("no run directory given: --workdir=runs/NAME")
+        _start(own)
         return _evaluate(command, own) if own.mode == "eval" else _train(command, own)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
+
+
+def _start(own: flags.FlagValues) -> None:
+    from branchnets.engine import distributed
+
+    distributed.initialize(
+        own.coordinator_address, own.num_processes, own.process_id, own.initialization_timeout
+    )
 
 
 def _train(command, own: flags.FlagValues) -> int:

@@ -22,9 +22,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
-from jax.experimental import multihost_utils
 
-from branchnets.engine import disk, filelist
+from branchnets.engine import disk, distributed, filelist
 from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
 from branchnets.engine.stored import Stored
 from branchnets.errors import CheckpointError, UserError
@@ -442,18 +441,4 @@ def _on_first_process(function: Callable[[], int | None]) -> int | None:
         except OSError as error:
             raise CheckpointError(f"the checkpoints cannot be read or kept: {error}") from error
 
-    if jax.process_count() == 1:
-        return explained()
-    value, error = -1, None
-    if jax.process_index() == 0:
-        try:
-            result = explained()
-            value = -1 if result is None else result
-        except CheckpointError as caught:
-            value, error = -2, caught
-    value = int(multihost_utils.broadcast_one_to_all(np.int32(value)))
-    if error is not None:
-        raise error
-    if value == -2:
-        raise CheckpointError("the first process found no checkpoint to use; see its message.")
-    return None if value == -1 else value
+    return distributed.on_first_process(explained)

@@ -1,0 +1,141 @@
+"""Where a process stands among several: as its flags say, or a TPU pod, or SLURM."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from branchnets.errors import ConfigError, UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Of one process among several.
+
+    Attributes:
+      address: HOST:PORT of process 0.
+      count: how many there are.
+      process: which this one is.
+      local_devices: the only devices of its host that it takes; None: all that it sees.
+    """
+
+    address: str
+    count: int
+    process: int
+    local_devices: list[int] | None = None
+
+
+def place(
+    coordinator_address: str | None, num_processes: int | None, process_id: int | None, timeout: int
+) -> Place | None:
+    """The place that is given, or detected where nothing is; None: one process, on its own.
+
+    Raises:
+      ConfigError: given in part, or not possible.
+      UserError: a TPU pod or SLURM says something that cannot be used.
+    """
+    given = (coordinator_address, num_processes, process_id)
+    if all(part is None for part in given):
+        try:
+            return detect(timeout)
+        except (RuntimeError, ValueError, LookupError, OSError) as error:
+            raise UserError(
+                f"the place of this process among several cannot be found out: {error}. Give it: "
+                "--coordinator_address=HOST:PORT --num_processes=N --process_id=I"
+            ) from error
+    if coordinator_address is None or num_processes is None or process_id is None:
+        raise ConfigError(
+            "several processes need all of --coordinator_address=HOST:PORT --num_processes=N "
+            "--process_id=I (on a TPU pod and under SLURM none of them)."
+        )
+    if not re.fullmatch(r".+:\d+", coordinator_address):
+        raise ConfigError(
+            f"--coordinator_address={coordinator_address} must be HOST:PORT of process 0."
+        )
+    if num_processes < 1 or not 0 <= process_id < num_processes:
+        raise ConfigError(
+            f"--process_id={process_id} must be one of 0 to --num_processes - 1 = "
+            f"{num_processes - 1}."
+        )
+    return Place(coordinator_address, num_processes, process_id)
+
+
+def detect(timeout: int) -> Place | None:
+    """The place that a TPU pod or SLURM gives this process; None elsewhere.
+
+    Args:
+      timeout: seconds to wait for the name of process 0 to be known.
+    """
+    # Of JAX's own detection, whose parts have no public name, the kinds that are meant here: it
+    # also takes every Kubernetes pod for part of a job.
+    from jax._src.clusters import GceTpuCluster, GkeTpuCluster, SlurmCluster
+
+    for kind in (SlurmCluster, GkeTpuCluster, GceTpuCluster):
+        if kind.is_env_present():
+            break
+    else:
+        return None
+    count = kind.get_process_count()
+    if count == 1:
+        return None
+    port = os.environ.get("JAX_COORDINATOR_PORT")
+    address = kind.get_coordinator_address(timeout_secs=timeout, override_coordinator_port=port)
+    devices = slurm_devices(os.environ) if kind is SlurmCluster else None
+    return Place(address, count, kind.get_process_id(), devices)
+
+
+def slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
+    """The GPUs that a task of a SLURM step takes, of those that it sees; None: all of them.
+
+    Differs: JAX gives each task the one GPU of its local number, also where a task is alone on its
+    node, or sees only its own. Here the tasks of a node share evenly the GPUs that they see.
+    """
+    tasks = int(environment["SLURM_NTASKS"])
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES", environment.get("SLURM_NNODES", "1")))
+    on_node, local = max(tasks // nodes, 1), int(environment["SLURM_LOCALID"])
+    seen = environment.get("CUDA_VISIBLE_DEVICES")
+    visible = len(seen.split(",")) if seen else on_node
+    if on_node == 1 or visible == 1:
+        return None
+    each = max(visible // on_node, 1)
+    return list(range(local * each, (local + 1) * each))
+
+
+def connected_text(address: str, root: Path = Path("/")) -> str:
+    """Which hosts have come to a coordinator on this one, as far as the system tells."""
+    port = int(address.rpartition(":")[2])
+    found: list[str] = []
+    for name in ("tcp", "tcp6"):
+        try:
+            found += connected((root / "proc/net" / name).read_text(), port)
+        except OSError:
+            return ""
+    # This process is connected to itself.
+    return f"Connected: {', '.join(sorted(found)) or 'none'} (process 0 is one of them)."
+
+
+def connected(table: str, port: int) -> list[str]:
+    """The remote addresses of established connections to a port, of a table in /proc/net."""
+    found = []
+    for line in table.splitlines()[1:]:
+        local, remote, state = line.split()[1:4]
+        if int(local.rpartition(":")[2], 16) == port and state == "01":
+            found.append(_address(remote.partition(":")[0]))
+    return found
+
+
+def _address(digits: str) -> str:
+    """An address as /proc/net writes it: words of four bytes, the last byte first.
+
+    >>> _address("0100007F"), _address("0000000000000000FFFF00000100007F")
+    ('127.0.0.1', '127.0.0.1')
+    """
+    import ipaddress
+
+    raw = b"".join(bytes.fromhex(digits[i : i + 8])[::-1] for i in range(0, len(digits), 8))
+    found = ipaddress.ip_address(raw)
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)

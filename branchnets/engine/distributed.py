@@ -1,0 +1,271 @@
+"""Several processes, one a host: how they find each other, and how they agree on something.
+
+What they agree on goes through the key-value store of JAX's coordination service: it needs no
+device, works before there is any, and lets a process that cannot go on say why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax._src.distributed import global_state  # orbax asks for it there, too
+
+from branchnets import errors
+from branchnets.engine import cluster
+from branchnets.engine.cluster import Place
+from branchnets.errors import ConfigError, PeerLost, UserError
+
+#: Seconds until a process that never arrives ends the others.
+INITIALIZATION_TIMEOUT = 300
+#: Seconds that one process waits for what another has to say, and between two looks for it.
+_PATIENCE, _LOOK = 3600.0, 0.05
+#: Seconds after which it says what it waits for.
+_TELL = 30.0
+
+_turns = itertools.count()
+#: Called while this process waits for another one; raises when that one will never come.
+interrupts: list[Callable[[], None]] = []
+
+
+# Start
+
+
+def initialize(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: int = INITIALIZATION_TIMEOUT,
+) -> None:
+    """Starts `jax.distributed` where there are several processes; before anything asks for devices.
+
+    Without arguments the place of this process is what a TPU pod or SLURM says; elsewhere, and
+    where there is one process in all, nothing is started.
+
+    Args:
+      coordinator_address: HOST:PORT of process 0, the port free there.
+      num_processes: how many there are.
+      process_id: which one this is, 0 to num_processes - 1.
+      timeout: seconds to wait for all of them. After that the process ends, with a message and the
+        status of PeerLost.
+
+    Raises:
+      UserError: the place is not known in whole, or cannot be used.
+    """
+    place = cluster.place(coordinator_address, num_processes, process_id, timeout)
+    if place is None or place.count == 1:
+        return
+    others = f"the other {place.count - 1}" if place.process == 0 else "process 0"
+    _say(f"{_named(place)}: waiting for {others} at {place.address}, at most {timeout} s ...")
+    try:
+        with _at_most(timeout, place):
+            jax.distributed.initialize(
+                place.address,
+                place.count,
+                place.process,
+                local_device_ids=place.local_devices,
+                cluster_detection_method="deactivate",  # done
+                # JAX would abort the process: it is ended before that, with a message.
+                initialization_timeout=timeout + 60,
+            )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"{_named(place)} cannot start at {place.address}: {_first_line(error)}. On process 0 "
+            "the port must be free."
+        ) from error
+    if place.process == 0:
+        _say(f"all {place.count} processes are there.")
+
+
+@contextlib.contextmanager
+def _at_most(timeout: float, place: Place) -> Iterator[None]:
+    """Ends the process if what is inside takes longer: it cannot be interrupted."""
+
+    def end() -> None:
+        _say(f"error: {_not_there(place, timeout)}")
+        os._exit(PeerLost.exit_status)
+
+    timer = threading.Timer(timeout, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _not_there(place: Place, timeout: float) -> str:
+    if place.process == 0:
+        return (
+            f"not all of {place.count} processes came to {place.address} within {timeout:g} s. "
+            f"{cluster.connected_text(place.address)} Each of the others says on its own standard "
+            "error which address it tries: look at those that do not, start all of them with the "
+            "same --coordinator_address and --num_processes and numbers from 0 to "
+            f"{place.count - 1}, or give a longer --initialization_timeout."
+        )
+    return (
+        f"process {place.process} of {place.count} found no process 0, or not all others, at "
+        f"{place.address} within {timeout:g} s. See whether process 0 runs, says that it waits at "
+        "this address, and can be reached from here (its port may be closed), or give a longer "
+        "--initialization_timeout."
+    )
+
+
+def _named(place: Place) -> str:
+    return f"process {place.process} of {place.count} ({socket.gethostname()})"
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+# Who we are, without starting any device
+
+
+def several() -> bool:
+    """Whether this process is one of several."""
+    return count() > 1
+
+
+def count() -> int:
+    """How many processes there are."""
+    return global_state.num_processes if global_state.client is not None else 1
+
+
+def process() -> int:
+    """Which of them this one is."""
+    return global_state.process_id if global_state.client is not None else 0
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return process() == 0
+
+
+# Agreement.  Every process calls these in the same order, from its main thread.
+
+
+def gathered(value: Any) -> list[Any]:
+    """What each process gives, on all of them, in their order.
+
+    Args:
+      value: fit for JSON.
+
+    Raises:
+      PeerLost: another process does not come, or said that it has failed.
+    """
+    if not several():
+        return [value]
+    room = f"branchnets/agreed/{next(_turns)}"
+    if process() != 0:
+        _write(f"{room}/{process()}", value)
+        return _read(f"{room}/all", 0)
+    values = [value, *(_read(f"{room}/{other}", other) for other in range(1, count()))]
+    _write(f"{room}/all", values)
+    return values
+
+
+def on_first_process(function: Callable[[], Any]) -> Any:
+    """What a function gives on the first process, the only one that calls it, on all of them.
+
+    Args:
+      function: gives something fit for JSON.
+
+    Raises:
+      UserError: raised by it; on the other processes one of the same class, with its message.
+    """
+    if not several():
+        return function()
+    given: dict[str, Any] | None = None
+    raised: UserError | None = None
+    if is_first():
+        try:
+            given = {"value": function()}
+        except UserError as error:
+            given, raised = {"kind": type(error).__name__, "text": str(error)}, error
+    given = gathered(given)[0]
+    if raised is not None:
+        raise raised
+    if "kind" in given:
+        raise getattr(errors, given["kind"], UserError)(f"process 0: {given['text']}")
+    return given["value"]
+
+
+def smallest(value: int | None) -> int | None:
+    """The smallest number that any process gives; None where none gives one."""
+    return min((found for found in gathered(value) if found is not None), default=None)
+
+
+def total(value: float) -> float:
+    """The sum of what all processes give."""
+    return sum(gathered(value))
+
+
+def check_equal(name: str, value: Any, advice: str) -> None:
+    """Refuses, on every process, that one has something else than the first.
+
+    Args:
+      name: of what must be the same.
+      value: fit for JSON.
+      advice: what to do.
+
+    Raises:
+      ConfigError: names the processes and what they have.
+    """
+    values = gathered(value)
+    other = [number for number, found in enumerate(values) if found != values[0]]
+    if other:
+        raise ConfigError(
+            f"{name} of process 0 is {values[0]}, and that of process {other[0]} is "
+            f"{values[other[0]]}{f' (also of {other[1:]})' if other[1:] else ''}. {advice}"
+        )
+
+
+def _write(key: str, value: Any) -> None:
+    with _out_of_reach():
+        global_state.client.key_value_set(key, json.dumps(value))  # type: ignore[union-attr]
+
+
+def _read(key: str, writer: int) -> Any:
+    """What a process writes, as soon as it is there."""
+    started, told = time.monotonic(), False
+    while True:
+        for check in interrupts:
+            check()
+        # Not the blocking call: each that times out would stay with the coordinator for ever.
+        try:
+            with _out_of_reach():
+                return json.loads(global_state.client.key_value_try_get(key))  # type: ignore[union-attr]
+        except KeyError:
+            pass
+        waited = time.monotonic() - started
+        if waited > _PATIENCE:
+            raise PeerLost(f"process {writer} did not come to an agreement in {_PATIENCE:g} s.")
+        if waited > _TELL and not told:
+            told = True
+            _say(f"process {process()}: waiting for process {writer} ...")
+        time.sleep(min(_LOOK, waited / 10))
+
+
+@contextlib.contextmanager
+def _out_of_reach() -> Iterator[None]:
+    """Raises KeyError where a key is absent, PeerLost where the store does not answer."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "NOT_FOUND" in str(error):
+            raise KeyError from None
+        raise PeerLost(f"process 0 is out of reach ({_first_line(error)}).") from error
