@@ -34,11 +34,15 @@ class StorageError(DataError, OSError):
     """A file behind a URL that cannot be read or written: a service, a network or a key fails.
 
     What is not there is a FileNotFoundError, as on a disk.
+
+    Args:
+      message: what cannot be done, and why.
+      reason: why alone, for messages that tell the rest themselves, as `strerror` of a disk's.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, reason: str | None = None) -> None:
         super().__init__(message)
-        self.strerror = message  # where messages tell why, as they do of a disk
+        self.strerror = message if reason is None else reason
 
 
 class RunDirError(UserError):

@@ -207,13 +207,13 @@ class RemotePath:
             extra = '; pip install "branchnets[gcs]", or gcsfs' if self._scheme == "gs" else ""
             raise StorageError(f"to use {self}: {error}{extra}") from error
         except Exception as error:  # each service has errors of its own
-            reason = str(error) or type(error).__name__
+            reason = str(error).partition("\n")[0].rstrip(". ") or type(error).__name__
             if self._scheme == "gs" and any(word in reason.lower() for word in _NO_KEY):
                 reason += (
                     ". On a Google machine its service account needs access to the bucket; "
                     "elsewhere: gcloud auth application-default login"
                 )
-            raise StorageError(f"{self} cannot be {what}: {reason}") from error
+            raise StorageError(f"{self} cannot be {what}: {reason}", reason) from error
 
 
 AnyPath = Path | RemotePath

@@ -8,7 +8,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class MetricWriter:
             self._events = Events(folder, start_step + 1 if resumed else None)
             self.flush()
         except OSError as error:
+            self._discard()
             raise self._unwritten(error) from error
 
     def write(
@@ -109,7 +110,7 @@ class MetricWriter:
         if epoch is not None:
             line["epoch"] = float(epoch)
         line |= {name: _finite(value.tolist()) for name, value in values.items()}
-        try:
+        with self._writing():
             self._stream.write(json.dumps(line, allow_nan=False) + "\n")
             self._stream.flush()
             for name, value in values.items():
@@ -117,20 +118,14 @@ class MetricWriter:
                     self._events.add_scalar(f"{split}/{name}", float(value), step)
             if self._mirror is not None:
                 self._mirror.tick()
-        except OSError as error:
-            self._abandon()
-            raise self._unwritten(error) from error
 
     def flush(self) -> None:
         """Bring everything written to where a resumed run finds it; raises as `write`."""
         if not self._enabled or self._mirror is None:
             return
-        try:
+        with self._writing():
             self._events.flush()
             self._mirror.upload()
-        except OSError as error:
-            self._abandon()
-            raise self._unwritten(error) from error
 
     def close(self) -> None:
         """Flush and close the files; raises as `write`."""
@@ -145,6 +140,18 @@ class MetricWriter:
                 raise self._unwritten(error) from error
             finally:
                 self._discard()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Gives up where something cannot, or must not, be written."""
+        try:
+            yield
+        except RunDirError:
+            self._abandon()
+            raise
+        except OSError as error:
+            self._abandon()
+            raise self._unwritten(error) from error
 
     def _abandon(self) -> None:
         """Close the files without a word about what is lost: an error says it."""

@@ -258,7 +258,6 @@ class RunDir:
         except OSError as error:
             raise RunDirError(f"{self.path} cannot be read: {error.strerror}") from error
         if now is not None and now != self._token:
-            self._token = None
             raise RunDirError(
                 f"{self.path} was taken over by {now.get('holder', 'another run')}. This run stops "
                 "and has written nothing since; give every run a --workdir of its own."
