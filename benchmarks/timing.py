@@ -24,6 +24,11 @@ CLOCKS: dict[str, Callable[[], float]] = {
     "processor": time.process_time,
 }
 
+#: Environment variable that lets another process say when each round begins: it reads
+#: :data:`READY` on stderr and writes a line to stdin.
+PACED = "BRANCHNETS_BENCHMARK_PACED"
+READY = "ready for a round"
+
 
 @dataclass(frozen=True)
 class Result:
@@ -93,6 +98,9 @@ def in_turn(
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(-warmup, rounds):
+        if os.environ.get(PACED):
+            say(READY)
+            sys.stdin.readline()
         for name, step in steps.items():
             start = clock()
             step()
