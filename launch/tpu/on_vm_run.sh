@@ -127,7 +127,9 @@ stop() {
     while look && [ "$STATE" = running ]; do
       if [ $((SECONDS - start)) -ge "$patience" ]; then
         say "worker $(worker) did not stop in $patience s: killed"
-        kill -KILL -- "-$process" 2>/dev/null || true  # the session's whole process group
+        # The session's whole process group; "-1" would be every process of the VM.
+        [ "$process" -gt 1 ] || die "$process is no process of a run"
+        kill -KILL -- "-$process" 2>/dev/null || true
         break
       fi
       sleep 0.1

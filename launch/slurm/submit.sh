@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Submits a training run to SLURM: a job that saves before its time limit and queues itself again.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+usage() {
+  cat <<'TEXT'
+usage: bash launch/slurm/submit.sh --workdir=FOLDER --config=FILE [OPTION ...] [ARGUMENT ...]
+
+Submits launch/slurm/train.sbatch. Run it on the login node, from a checkout that the nodes see too,
+as they do the workdir. JAX finds the other tasks of the job by itself.
+
+  --nodes=N         default 1
+  --gpus=N          GPUs a node; default 1
+  --tasks=gpu|node  one process a GPU (the default), or one a node
+  --time=LIMIT      time limit, as sbatch has it; default 24:00:00
+  --notice=SECONDS  how long before the limit the run is asked to save; default 300
+  --max-restarts=N  how often the job queues itself again; default 20
+  --python=FILE     the Python of an environment that has branchnets; default .venv/bin/python
+  --sbatch=OPTION   an option for sbatch, for example --sbatch=--partition=gpu; as often as needed
+  --workdir=FOLDER  the run directory, on a shared file system or gs://
+  ARGUMENT          passed to branchnets.main as it is
+  --dry-run         prints the command, ready to be pasted, and runs none
+  --help
+
+The job is queued again when the trainer ended because of the time limit (75), because another task
+was lost (76, 134) or because it was killed (137); not after scancel, and not after other codes.
+A preemption with PreemptMode=REQUEUE is up to SLURM, which does it by itself.
+
+example:
+  python3 -m venv .venv && .venv/bin/pip install ".[cuda]"
+  bash launch/slurm/submit.sh --nodes=2 --gpus=4 --sbatch=--partition=gpu \
+    --workdir=runs/coded_imagenet --config=configs/coded_imagenet.py --config.data.data_dir=/data/tfds
+TEXT
+}
+
+die() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+# Prints a command so that a shell reads it back as it is.
+show() {
+  local word line=""
+  for word in "$@"; do
+    if [[ ! $word =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]]; then
+      word="'${word//\'/\'\\\'\'}'"
+    fi
+    line+="${line:+ }$word"
+  done
+  printf '%s\n' "$line"
+}
+
+nodes=1 gpus=1 tasks=gpu limit=24:00:00 notice=300 restarts=20 python=$ROOT/.venv/bin/python
+workdir="" dry="" more=() trainer=() previous=""
+for argument in "$@"; do
+  case "$argument" in
+    -h | --help) usage; exit 0 ;;
+    --nodes=*) nodes=${argument#*=} ;;
+    --gpus=*) gpus=${argument#*=} ;;
+    --tasks=*) tasks=${argument#*=} ;;
+    --time=*) limit=${argument#*=} ;;
+    --notice=*) notice=${argument#*=} ;;
+    --max-restarts=*) restarts=${argument#*=} ;;
+    --python=*) python=${argument#*=} ;;
+    --sbatch=*) more+=("${argument#*=}") ;;
+    --dry-run) dry=yes ;;
+    *)
+      case "$previous" in --workdir | -workdir) workdir=$argument ;; esac
+      case "$argument" in --workdir=* | -workdir=*) workdir=${argument#*=} ;; esac
+      trainer+=("$argument")
+      previous=$argument
+      ;;
+  esac
+done
+for number in "--nodes=$nodes" "--gpus=$gpus" "--notice=$notice" "--max-restarts=$restarts"; do
+  [[ $number =~ =[0-9]+$ ]] || die "$number is not a whole number"
+done
+if [ "$nodes" -lt 1 ] || [ "$gpus" -lt 1 ]; then die "--nodes and --gpus start at 1"; fi
+# sbatch: a time before the limit is between 0 and 65535 seconds.
+[ "$notice" -le 65535 ] || die "--notice=$notice: at most 65535 seconds"
+[ -n "$workdir" ] || die "no run directory given: --workdir=FOLDER"
+case "$tasks" in
+  gpu) per_node=$gpus ;;
+  node) per_node=1 ;;
+  *) die "--tasks=$tasks: gpu or node" ;;
+esac
+if [ -z "$dry" ]; then
+  command -v sbatch >/dev/null || die "sbatch is missing: run this on a login node of the cluster"
+  [ -x "$python" ] || die "$python does not run; make it with: python3 -m venv .venv && .venv/bin/pip install \".[cuda]\", or give --python=FILE"
+fi
+
+# --gpus-per-node and not --gpus-per-task: every task sees all GPUs of its node, and JAX gives it the
+# one with the number of the task on the node. A task a node is told to take all of them.
+# --signal=B: the batch script alone is told of the limit, and so can tell it from scancel.
+command=(sbatch "--nodes=$nodes" "--ntasks-per-node=$per_node" "--gpus-per-node=$gpus"
+  "--time=$limit" "--signal=B:USR1@$notice" --requeue --open-mode=append "--chdir=$ROOT"
+  ${more[@]+"${more[@]}"} "$ROOT/launch/slurm/train.sbatch"
+  "--python=$python" "--max-restarts=$restarts")
+if [ "$tasks" = node ]; then
+  devices=$(seq --separator=, 0 $((gpus - 1)))
+  command+=("--devices=$devices")
+fi
+command+=(-- "${trainer[@]}")
+
+if [ -n "$dry" ]; then show "${command[@]}"; else "${command[@]}"; fi

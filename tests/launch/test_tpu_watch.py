@@ -1,0 +1,158 @@
+"""A run is followed to its end through preemptions, failing workers and broken connections."""
+
+import pytest
+
+from branchnets.engine import stopping
+
+SPOT = ["--spot"]
+
+
+def test_a_finished_run_ends_the_watch(cloud):
+    cloud.up(2)
+    cloud.start()
+    said = cloud.ok("watch")
+    assert "finished on 2 worker(s) after 0 restart(s)" in said and "delete.sh" in said
+    assert len(cloud.started()) == 2
+
+
+def test_codes_that_say_start_again(cloud):
+    codes = [stopping.PREEMPTED, 76, 134, 137, 143]
+    cloud.up(1)
+    cloud.plan(" ".join(map(str, [*codes, 0])))
+    cloud.start()
+    said = cloud.ok("watch")
+    assert all(f"ended with {code}; restart {i + 1} of" in said for i, code in enumerate(codes))
+    assert len(cloud.started()) == 6 and len(cloud.calls("create")) == 1
+
+
+def test_other_workers_are_stopped_before_a_restart(cloud):
+    """One worker was killed and the other hangs: it gets its time, then SIGTERM."""
+    cloud.up(2)
+    cloud.plan("hang 0", "137 0")
+    cloud.start()
+    said = cloud.ok("watch", "--grace=0")
+    assert "stopping the others" in said and "ended with 75 137; restart 1" in said
+    assert "saved" in cloud.ok("logs", "--worker=0", "--lines=100")
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_an_error_of_one_worker_stops_all_and_shows_its_log(cloud, code):
+    """Also where the other one ends with a code that alone would be restarted."""
+    cloud.up(2)
+    cloud.plan("hang 0", f"{code} 0")
+    cloud.start()
+    done = cloud.run("watch")
+    assert done.returncode == code
+    assert f"[1] start 1 of worker 1: {code}" in done.stderr
+    assert f"worker 1 ended with {code}" in done.stderr
+    assert len(cloud.started()) == 2
+
+
+def test_restarts_are_counted(cloud):
+    cloud.up(1)
+    cloud.plan("137 137 137 137")
+    cloud.start()
+    done = cloud.run("watch", "--max-restarts=2")
+    assert done.returncode == 1 and "--max-restarts=2 is used up" in done.stderr
+    assert len(cloud.started()) == 3
+
+
+def test_a_preempted_spot_slice_is_made_anew(cloud):
+    """Taken away in the middle of a run; all is as before, and the run started again."""
+    cloud.up(2, *SPOT)
+    cloud.plan("preempt 0", "hang 0")
+    cloud.start("--config.seed=3")
+    said = cloud.ok("watch")
+    assert "the slice is PREEMPTED; restart 1" in said
+    first, second = cloud.calls("create")
+    assert first == second and "--spot" in second
+    verbs = [call[1] for call in cloud.calls() if call[1] in ("create", "delete", "scp")]
+    assert verbs == ["create", "scp", "delete", "create", "scp"]
+    assert len(cloud.started()) == 4 and len(set(line[2:] for line in cloud.started())) == 1
+
+
+def test_a_suspended_request_is_made_anew(cloud):
+    """The queue deletes what was preempted; the request stays, and has to be deleted itself."""
+    describe = [{}, {"queue": "ACTIVE"}]
+    events = {"queued-resources describe": describe}
+    cloud.up(1, *SPOT, "--queued", events=events)
+    cloud.plan("hang 0")
+    cloud.start()
+    events["queued-resources describe"] = [
+        *describe,
+        {"queue": "SUSPENDING", "slice": None},
+        {"queue": "SUSPENDED"},
+        {},  # before it is deleted
+        {},  # before it is asked for again
+        {"queue": "PROVISIONING"},
+        {"queue": "ACTIVE"},
+    ]
+    cloud.scenario(workers=1, type="v3-8", events=events)
+    said = cloud.ok("watch")
+    assert "request SUSPENDING" in said and "the request is SUSPENDED; restart 1" in said
+    assert len(cloud.calls("queued-resources", "create")) == 2
+    assert len(cloud.calls("queued-resources", "delete")) == 1
+    assert len(cloud.started()) == 2
+
+
+def test_a_slice_is_asked_for_until_it_comes(cloud):
+    cloud.up(1, *SPOT)
+    cloud.plan("preempt 0")
+    cloud.start()
+    full = {"fail": 'There is no more capacity in the zone "z"'}
+    cloud.scenario(workers=1, type="v3-8", events={"tpu-vm create": [{}, full, full]})
+    said = cloud.ok("watch")
+    assert said.count("no more capacity") == 2 and "after 1 restart(s)" in said
+    cloud.plan("x x preempt")
+    cloud.start()
+    cloud.scenario(workers=1, type="v3-8", events={"tpu-vm create": [{}] * 4 + [full] * 99})
+    done = cloud.run("watch", "--patience=0")
+    assert done.returncode == 1 and "no slice in 0 s" in done.stderr
+
+
+def test_a_slice_that_somebody_deleted_is_not_made_anew(cloud):
+    cloud.up(1)
+    cloud.plan("hang")
+    cloud.start()
+    cloud.close()
+    (cloud.folder / "slice").unlink()
+    done = cloud.run("watch")
+    assert done.returncode == 2 and "somebody deleted it" in done.stderr
+    assert len(cloud.calls("create")) == 1
+
+
+def test_broken_connections_are_borne_and_bounded(cloud):
+    cloud.up(2)
+    cloud.start()
+    ssh, described = len(cloud.calls("ssh")), len(cloud.calls("tpu-vm", "describe"))
+    down = {"drop": [1]}
+    cloud.scenario(
+        workers=2,
+        type="v3-16",
+        events={
+            "tpu-vm ssh": [{}] * ssh + [down, down],
+            "tpu-vm describe": [{}] * described + [{"fail": "UNAVAILABLE: try again"}],
+        },
+    )
+    assert "worker 1 did not answer" in cloud.ok("watch", "--max-failures=4")
+    ssh = len(cloud.calls("ssh"))
+    cloud.scenario(workers=2, events={"tpu-vm ssh": [{}] * ssh + [down] * 99})
+    done = cloud.run("watch", "--max-failures=4")
+    assert done.returncode == 1 and "4 looks in a row failed" in done.stderr
+
+
+def test_a_vm_with_new_disks_is_set_up_again(cloud):
+    cloud.up(1)
+    cloud.plan("hang 0")
+    cloud.start()
+    cloud.close()
+    (cloud.folder / "vm0").rename(cloud.folder / "lost-vm0")
+    (cloud.folder / "vm0").mkdir()
+    assert "a worker was not set up; restart 1" in cloud.ok("watch")
+    assert len(cloud.calls("create")) == 1 and len(cloud.started()) == 2
+
+
+def test_watching_needs_a_run(cloud):
+    cloud.up(1)
+    done = cloud.run("watch")
+    assert done.returncode == 2 and "run.sh" in done.stderr
