@@ -59,6 +59,8 @@ class RemotePath:
         return hash(str(self))
 
     def __truediv__(self, part: str) -> RemotePath:
+        if is_url(part):  # as an absolute path would
+            return RemotePath(part)
         return RemotePath(f"{self._scheme}://{self._rest.rstrip('/')}/{part}")
 
     @property

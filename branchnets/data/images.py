@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps
 
 from branchnets.data.prepare import framed
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath, RemotePath, as_path, is_url
 
 #: What counts as an image in a folder, by the end of its name in lower case.
 EXTENSIONS = (
@@ -25,13 +27,13 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 
 
-def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+def list_images(folder: str | os.PathLike[str] | RemotePath) -> list[AnyPath]:
     """The image files below a folder, sorted by path; see :func:`list_names`."""
-    root = Path(folder).expanduser()
+    root = as_path(folder)
     return [root / name for name in list_names(root)]
 
 
-def list_names(folder: str | os.PathLike[str]) -> list[str]:
+def list_names(folder: str | os.PathLike[str] | RemotePath) -> list[str]:
     """The image files below a folder as paths relative to it, with forward slashes, sorted.
 
     Hidden files and folders are left out. Links are followed; a folder that links lead to several
@@ -40,7 +42,12 @@ def list_names(folder: str | os.PathLike[str]) -> list[str]:
     Raises:
       DataError: there is no such folder, or it cannot be listed.
     """
-    root = Path(folder).expanduser()
+    root = as_path(folder)
+    if isinstance(root, RemotePath):
+        names = sorted(root.walk())
+        if not names:
+            raise DataError(f"there is no folder {root}, or nothing is in it")
+        return [n for n in names if _is_image(n.rpartition("/")[2]) and "/." not in f"/{n}"]
     if not root.is_dir():
         raise DataError(f"there is no folder {root}")
     found: list[str] = []
@@ -58,19 +65,21 @@ def list_names(folder: str | os.PathLike[str]) -> list[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(place).relative_to(root).as_posix()
         above = "" if relative == "." else f"{relative}/"
-        found += [
-            above + name
-            for name in names
-            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-        ]
+        found += [above + name for name in names if _is_image(name)]
     return sorted(found)
 
 
-def open_image(source: str | os.PathLike[str] | IO[bytes], name: str | None = None) -> Image.Image:
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+def open_image(
+    source: str | os.PathLike[str] | RemotePath | IO[bytes], name: str | None = None
+) -> Image.Image:
     """A decoded image, turned upright where the camera says so.
 
     Args:
-      source: a path, or an open file.
+      source: a path, a URL, or an open file.
       name: what messages call it; the path by default.
 
     Raises:
@@ -78,6 +87,8 @@ def open_image(source: str | os.PathLike[str] | IO[bytes], name: str | None = No
     """
     path = source if name is None else name
     try:
+        if isinstance(source, RemotePath) or (isinstance(source, str) and is_url(source)):
+            source = io.BytesIO(as_path(source).read_bytes())
         with Image.open(source) as image:
             image.load()
             return ImageOps.exif_transpose(image)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +14,7 @@ from branchnets.data.registry import DATASETS, TFDS, load, streams
 from branchnets.data.stored.held import hold
 from branchnets.data.stored.records import StreamedSplit
 from branchnets.errors import DataError, unknown
+from branchnets.storage import AnyPath, as_path
 
 
 def load_outside(
@@ -68,8 +68,8 @@ def load_outside(
     return Split(images, np.zeros(len(images), np.int32)), _notices(text, shapes, content)
 
 
-def _paths(text: str) -> list[Path]:
-    if not Path(text).expanduser().is_dir():
+def _paths(text: str) -> list[AnyPath]:
+    if not as_path(text).is_dir():
         known = [*(name for name in DATASETS if name != "folder"), f"{TFDS}NAME"]
         raise unknown("data set (nor is it a folder of images)", text, known)
     paths = list_images(text)

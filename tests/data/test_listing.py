@@ -91,7 +91,7 @@ def test_what_a_streamed_folder_needs_is_told(root):
         load(root, stream=True)
     with pytest.raises(DataError, match=r"data\.crop_size is for data sets held in memory"):
         load(root, image_size=6, stream=True, crop_size=4)
-    with pytest.raises(DataError, match=r"from local disks only"):
+    with pytest.raises(DataError, match=r"there is no folder memory://somewhere"):
         load("memory://somewhere")
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from branchnets.data.base import Dataset, DataSpec
 from branchnets.data.sets.published import Published, table
 from branchnets.data.stored.records import FileRecords, Records
+from branchnets.data.stored.remote import AnyPath
 from branchnets.errors import DataError
 
 SIZE = 224
@@ -49,7 +49,7 @@ def read(cfg: Any = None) -> Dataset:
     return published().read(cfg)
 
 
-def read_archive(root: Path) -> Mapping[str, Records]:
+def read_archive(root: AnyPath) -> Mapping[str, Records]:
     """The records of the unpacked archive, in the order of its numbers.
 
     Args:
@@ -75,7 +75,7 @@ def read_archive(root: Path) -> Mapping[str, Records]:
     return found
 
 
-def _numbered(file: Path) -> dict[str, str]:
+def _numbered(file: AnyPath) -> dict[str, str]:
     try:
         rows = [line.split(maxsplit=1) for line in file.read_text().splitlines() if line.strip()]
         return {number: rest.strip() for number, rest in rows}

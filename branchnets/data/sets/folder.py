@@ -11,7 +11,8 @@ where there is none.
 
 from __future__ import annotations
 
-from pathlib import Path
+import collections
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from branchnets.data.stored.cache import cached
 from branchnets.data.stored.held import check_fits
 from branchnets.data.stored.listing import classes_of, first_image, index, split_places
 from branchnets.data.stored.records import FileRecords, StreamedSplit
-from branchnets.data.stored.remote import is_url
+from branchnets.data.stored.remote import AnyPath, as_path
 from branchnets.errors import DataError
 
 
@@ -75,15 +76,10 @@ def read(cfg: Any = None) -> Dataset:
     return Dataset("folder", found.class_names, splits, mean, std)
 
 
-def _root(data_dir: str | None) -> Path:
+def _root(data_dir: str | None) -> AnyPath:
     if not data_dir:
         raise DataError("data.name=folder needs data.data_dir=DIR with DIR/train and DIR/test")
-    if is_url(data_dir):
-        raise DataError(
-            f"data.data_dir={data_dir}: folders of images are read from local disks only; copy "
-            "them, or prepare the set with tfds as TFRecord (data.name=tfds/NAME)"
-        )
-    root = Path(data_dir).expanduser()
+    root = as_path(data_dir)
     if not root.is_dir():
         raise DataError(f"there is no folder {root} (data.data_dir)")
     return root
@@ -93,24 +89,32 @@ def _pixels(files: FileRecords, shape: tuple[int, int, int], cfg: Any) -> np.nda
     """uint8 [n, H, W, C]; what the config leaves open must be the same in all images."""
     any_size = field(cfg, "image_size") is not None
     any_channels = field(cfg, "channels") is not None or shape[2] != 1
+    paths = files.files()
+
+    def read_one(path: AnyPath) -> np.ndarray:
+        image = open_image(path)
+        own = native_shape(image)
+        if not any_size and own[:2] != shape[:2]:
+            raise DataError(
+                f"{path} is {own[0]}x{own[1]}, the first image {shape[0]}x{shape[1]}; set "
+                "data.image_size to resize all of them (data.stream=True as well to crop them "
+                "at random as they are)"
+            )
+        if not any_channels and own[2] != shape[2]:
+            raise DataError(
+                f"{path} has colours, the first image has none; set data.channels to 3 "
+                "(or to 1, for grey)"
+            )
+        return fit(image, shape)
 
     def make() -> np.ndarray:
-        out = np.empty((len(files), *shape), np.uint8)
-        for i, path in enumerate(files.files()):
-            image = open_image(path)
-            own = native_shape(image)
-            if not any_size and own[:2] != shape[:2]:
-                raise DataError(
-                    f"{path} is {own[0]}x{own[1]}, the first image {shape[0]}x{shape[1]}; set "
-                    "data.image_size to resize all of them (data.stream=True as well to crop them "
-                    "at random as they are)"
-                )
-            if not any_channels and own[2] != shape[2]:
-                raise DataError(
-                    f"{path} has colours, the first image has none; set data.channels to 3 "
-                    "(or to 1, for grey)"
-                )
-            out[i] = fit(image, shape)
+        out = np.empty((len(paths), *shape), np.uint8)
+
+        def put(i: int) -> None:
+            out[i] = read_one(paths[i])
+
+        with ThreadPoolExecutor() as pool:  # above all to wait for many answers at once
+            collections.deque(pool.map(put, range(len(paths))), maxlen=0)
         return out
 
-    return cached("folder", files.files(), f"1 {shape} {any_size} {any_channels}", make)
+    return cached("folder", paths, f"1 {shape} {any_size} {any_channels}", make)

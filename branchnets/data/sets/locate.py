@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from branchnets.data.base import field
@@ -36,6 +35,6 @@ def locate(name: str, cfg: Any, layout: str, marks: Sequence[str] = TREE) -> tup
         return find_dataset(name, data_dir, flag), True
     except DatasetNotFound as error:
         root, _ = resolve_data_dir(data_dir)
-        if isinstance(root, Path) and any((root / part).exists() for part in marks):
+        if any((root / part).exists() for part in marks):
             return root, False
         raise DatasetNotFound(f"{error}\nImage files are read too: DIR/{layout}.") from None

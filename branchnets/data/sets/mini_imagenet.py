@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,7 +72,7 @@ def read(cfg: Any = None) -> Dataset:
     wnids = tuple(classes())
     marks = (*TREE, *wnids)
     place, prepared = locate("imagenet2012", cfg, LAYOUT, marks)
-    chosen = from_tfds(place, wnids) if prepared else from_folders(Path(str(place)), wnids)
+    chosen = from_tfds(place, wnids) if prepared else from_folders(place, wnids)
     shape = reshaped(spec(), cfg, cropped=False).image_shape
     streams = divide(chosen, len(wnids), shape)
     names = tuple(classes().values())
@@ -105,7 +104,7 @@ def divide(
     }
 
 
-def from_folders(root: Path, wnids: Sequence[str], per_class: int = PER_CLASS) -> FileRecords:
+def from_folders(root: AnyPath, wnids: Sequence[str], per_class: int = PER_CLASS) -> FileRecords:
     """The first files of each class by name, from a folder a class.
 
     Args:

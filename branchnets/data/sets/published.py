@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from branchnets.data.base import Dataset, DataSpec, field
@@ -51,7 +50,7 @@ class Published:
     label: str = "label"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    archive: tuple[str, Callable[[Path], Mapping[str, Records]]] | None = None
+    archive: tuple[str, Callable[[AnyPath], Mapping[str, Records]]] | None = None
     unlabelled: tuple[str, ...] = ()
 
     def spec(self, cfg: Any = None) -> DataSpec:
@@ -70,13 +69,13 @@ class Published:
         """
         marks = TREE if self.archive is None else (*TREE, self.archive[0])
         place, prepared = locate(self.name, cfg, self.layout, marks)
-        records = self._prepared(place) if prepared else self._listed(Path(str(place)))
+        records = self._prepared(place) if prepared else self._listed(place)
         image_shape = reshaped(self.spec(), cfg, cropped=False).image_shape
         streamed = bool(field(cfg, "stream", self.streams))
         splits = as_splits(self.name, records, image_shape, streamed)
         return Dataset(self.name, self.class_names, splits, self.mean, self.std)
 
-    def _listed(self, root: Path) -> Mapping[str, Records]:
+    def _listed(self, root: AnyPath) -> Mapping[str, Records]:
         if self.archive is not None and (root / self.archive[0]).exists():
             return self.archive[1](root)
         try:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from branchnets.data.stored.remote import AnyPath, fingerprint
+from branchnets.errors import DataError
 
 
 def cache_dir() -> Path:
@@ -37,9 +38,15 @@ def cached(
         service of a URL says of its version.
       what: tells apart several arrays made from the same files.
       make: makes the array.
+
+    Raises:
+      DataError: one of the files is not there.
     """
     lines = [what]
-    lines += [fingerprint(file) for file in files]
+    try:
+        lines += [fingerprint(file) for file in files]
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {error.filename}") from None
     name = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32] + ".npy"
     path = cache_dir() / kind / name
     try:

@@ -10,12 +10,11 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from branchnets.data.stored.remote import AnyPath
+from branchnets.data.stored.remote import AnyPath, RemotePath, as_path
 from branchnets.errors import DataError, ExampleError
 
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -90,9 +89,9 @@ class FileRecords:
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], names: Iterable[str], labels: np.ndarray
+        self, root: str | os.PathLike[str] | RemotePath, names: Iterable[str], labels: np.ndarray
     ) -> None:
-        self.root = Path(root)
+        self.root = as_path(root)
         encoded = [os.fsencode(name) for name in names]
         self._joined = b"".join(encoded)
         self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
@@ -103,7 +102,7 @@ class FileRecords:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def path(self, i: int) -> Path:
+    def path(self, i: int) -> AnyPath:
         """Of example `i`, from 0 to n-1."""
         if not 0 <= i < len(self):
             raise IndexError(i)
@@ -126,8 +125,12 @@ class FileRecords:
     def what(self) -> str:
         return "files"
 
-    def files(self) -> list[Path]:
-        return [self.path(i) for i in range(len(self))]
+    def files(self) -> list[AnyPath]:
+        paths = [self.path(i) for i in range(len(self))]
+        if isinstance(self.root, RemotePath):  # with their versions, which a listing tells
+            listed = {str(path): path for path in self.root.walk().values()}
+            return [listed.get(str(path), path) for path in paths]
+        return paths
 
     def identity(self) -> str:
         parts = (self._joined, self._ends.tobytes(), self._labels.tobytes())
