@@ -13,6 +13,7 @@ of images (--config.eval.image_size=224), or batch-norm statistics taken anew ov
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 from absl import flags
@@ -52,6 +53,8 @@ def _flags() -> flags.FlagValues:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     from branchnets.engine import config as configs
+    from branchnets.engine.distributed import several
+    from branchnets.engine.peers import leave
     from branchnets.errors import UserError
 
     own = _flags()
@@ -63,7 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _evaluate(command, own) if own.mode == "eval" else _train(command, own)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
+        return leave(error.exit_status)
+    except BaseException as error:  # a bug, or a second Ctrl-C
+        if not several():
+            raise
+        traceback.print_exc()
+        return leave(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
 def _start(own: flags.FlagValues) -> None:

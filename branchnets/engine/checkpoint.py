@@ -26,7 +26,7 @@ from flax import traverse_util
 from branchnets.engine import disk, distributed, filelist
 from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
 from branchnets.engine.stored import Stored
-from branchnets.errors import CheckpointError, UserError
+from branchnets.errors import CheckpointError, PeerLost, UserError
 from branchnets.storage import AnyPath, as_path
 
 _ITEM = "default"  # orbax's name for the one item of a step
@@ -253,15 +253,10 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def reached_preemption(self, step: int) -> bool:
-        """Whether all processes should save at this step, because one of them is to be stopped.
-
-        To be called at every step by every process. Without `jax.distributed` it is False.
-        """
-        return ocp.utils.reached_preemption(step)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        lost = kind is not None and issubclass(kind, (PeerLost, jax.errors.JaxRuntimeError))
+        if not lost or jax.process_count() == 1:  # a save would wait for those that are no more
+            self.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

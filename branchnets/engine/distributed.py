@@ -67,6 +67,9 @@ def initialize(
     others = f"the other {place.count - 1}" if place.process == 0 else "process 0"
     _say(f"{_named(place)}: waiting for {others} at {place.address}, at most {timeout} s ...")
     try:
+        # Its handler of SIGTERM would replace, or be replaced by, that of engine/stopping.py, and
+        # engine/peers.py does what it is for.
+        jax.config.update("jax_enable_preemption_service", False)
         with _at_most(timeout, place):
             jax.distributed.initialize(
                 place.address,

@@ -16,6 +16,7 @@ from branchnets.engine import mesh as meshes
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.executable import Executables
 from branchnets.engine.logging import MetricWriter, read_metrics
+from branchnets.engine.peers import Alone, Peers
 from branchnets.engine.profiling import Profile, input_part
 from branchnets.engine.progress import Progress
 from branchnets.engine.reestimate import reestimated
@@ -23,7 +24,6 @@ from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import Setup
 from branchnets.engine.state import TrainState
 from branchnets.engine.step import Tally
-from branchnets.engine.stopping import PREEMPTED, StopRequest
 from branchnets.errors import CheckpointError, ConfigError, DataError, TrainingError
 from branchnets.families.base import Phase
 
@@ -42,7 +42,7 @@ class Loop:
     setup: Setup
     run_dir: RunDir
     checkpoints: Checkpoints
-    stop: StopRequest
+    peers: Peers | Alone
     executables: Executables
     state: TrainState
     done: int
@@ -115,10 +115,11 @@ class Loop:
             self.done += 1
             self._wait(marker)
             self._after_step()
-            if self.stop.status is not None or self.checkpoints.reached_preemption(self.done):
+            status = self.peers.at(self.done)
+            if status is not None:
                 self._look()
                 self._save(None)
-                return self.stop.status or PREEMPTED
+                return status
         return None
 
     def _arrays(self) -> Any:

@@ -9,7 +9,7 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from branchnets.engine import budget, environment, transfer
+from branchnets.engine import budget, distributed, environment, peers, transfer
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.executable import Executables
 from branchnets.engine.loop import Loop
@@ -36,6 +36,19 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
     Raises:
       UserError, ValueError: something the user can put right.
     """
+    stop, alone = StopRequest(), not distributed.several()
+    # Several processes stop together, or the others would wait for the one that is no more.
+    with contextlib.nullcontext() if alone else stop, peers.joined(stop) as others:
+        return _train(config, workdir, devices, stop, others)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: str,
+    devices: list[jax.Device] | None,
+    stop: StopRequest,
+    others: peers.Peers | peers.Alone,
+) -> int:
     first = jax.process_index() == 0
     run_dir = RunDir(workdir, write=first)
     run_dir.check(config)  # before any data is read
@@ -54,7 +67,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
             best_metric=settings.best_metric,
             check=run_dir.check_held,
         )
-        with checkpoints, StopRequest() as stop:
+        with checkpoints, stop:
             try:
                 executables = Executables(setup, _say if first else _silent)
                 executables.needs.check()
@@ -77,7 +90,7 @@ def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = N
                     state.params, include_stats=False
                 )
                 run_dir.write_text("parameters.txt", f"{overview}\n")
-            loop = Loop(setup, run_dir, checkpoints, stop, executables, state, done)
+            loop = Loop(setup, run_dir, checkpoints, others, executables, state, done)
             with loop.writer, budget.explained(config, setup.mesh.size):
                 status = loop.run()
                 if status is None:

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,15 +31,16 @@ class Command:
       workdir: the run directory.
       epochs: of 64 steps.
       mode: "train" or "eval".
+      flags: more of them.
     """
 
-    def __init__(self, workdir, epochs, mode="train"):
+    def __init__(self, workdir, epochs, mode="train", flags=()):
         self.workdir = workdir
         command = [
             sys.executable, "-m", "branchnets.main", "--config=configs/coded_digits.py:smoke",
             "--config.data.fake_size=512", f"--config.epochs={epochs}",
             "--config.log.every_steps=1", "--config.eval.every_epochs=0",
-            f"--config.checkpoint.every_steps={SAVE_EVERY}", f"--workdir={workdir}",
+            f"--config.checkpoint.every_steps={SAVE_EVERY}", f"--workdir={workdir}", *flags,
         ]  # fmt: skip
         if mode == "eval":
             command[3:] = ["--mode=eval", f"--workdir={workdir}"]
@@ -104,6 +106,36 @@ class Command:
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+
+class Pair:
+    """Two processes of one run, each with one device and half of every batch.
+
+    Args:
+      workdir, epochs: of :class:`Command`.
+      flags: of both.
+    """
+
+    def __init__(self, workdir, epochs, flags=()):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.both = [
+            Command(workdir, epochs, flags=[
+                f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
+                f"--process_id={process}", *flags,
+            ]) for process in range(2)
+        ]  # fmt: skip
+        self.first = self.both[0]
+
+    @property
+    def error(self):
+        """What both wrote on stderr so far."""
+        return "\n".join(f"process {i}:\n{command.error}" for i, command in enumerate(self.both))
+
+    def ends(self):
+        """Waits for both ends; returns their exit statuses."""
+        return [command.end() for command in self.both]
 
 
 def assert_same_run(one, other):

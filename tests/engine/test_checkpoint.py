@@ -437,7 +437,3 @@ def test_another_state_is_named_and_touches_nothing(
     with pytest.raises(CheckpointError, match=f"(?s)holds another model.*{message}"):
         opened().restore(change(make_state()))
     assert contents() == before and messages == []
-
-
-def test_no_preemption_without_a_cluster(opened):
-    assert opened().reached_preemption(1) is False

@@ -108,7 +108,7 @@ def test_a_run_stopped_inside_a_phase_ends_where_an_uninterrupted_one_ends(
     def after(loop):
         original(loop)
         if loop.done == step:
-            loop.stop.status = PREEMPTED
+            loop.peers.stop.status = PREEMPTED
 
     monkeypatch.setattr(Loop, "_after_step", after)
     assert training.train(phased(), str(tmp_path), ONE) == PREEMPTED

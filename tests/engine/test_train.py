@@ -36,7 +36,7 @@ def stop_at(monkeypatch):
         def after(loop):
             original(loop)
             if loop.done == step:
-                loop.stop.status = status
+                loop.peers.stop.status = status
 
         monkeypatch.setattr(Loop, "_after_step", after)
 
