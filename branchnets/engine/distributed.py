@@ -27,6 +27,9 @@ from branchnets.errors import ConfigError, PeerLost, UserError
 
 #: Seconds until a process that never arrives ends the others.
 INITIALIZATION_TIMEOUT = 300
+#: Seconds after which a process that gives no sign of life is lost, and JAX aborts the others
+#: (134), where no connection has broken before.
+HEARTBEAT_TIMEOUT = 60
 #: Seconds that one process waits for what another has to say, and between two looks for it.
 _PATIENCE, _LOOK = 3600.0, 0.05
 #: Seconds after which it says what it waits for.
@@ -79,6 +82,7 @@ def initialize(
                 cluster_detection_method="deactivate",  # done
                 # JAX would abort the process: it is ended before that, with a message.
                 initialization_timeout=timeout + 60,
+                heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
             )
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
