@@ -6,9 +6,11 @@ import os
 import time
 
 import pytest
+from gcs_server import Refusal
 
 from branchnets import folders
 from branchnets.errors import DeployError, ReportError
+from branchnets.storage import as_path
 
 
 def _ours(place):
@@ -164,3 +166,28 @@ def test_a_lock_is_waited_for_and_then_done_without(tmp_path):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
             os.close(other)
+
+
+def test_folders_in_a_bucket(gcs):
+    place = as_path("gs://bucket/folders/album")
+    folders.write(place, _files("a", "b"), REFUSES)
+    assert folders.write(str(place), _files("b", "c"), REFUSES) == place
+    assert _contents(place) == {"list": "b c", "b": "new", "c": "new"}
+    (place / "mine").write_text("mine")
+    (place / "d").write_text("old")
+    for write in (folders.check, lambda *a: folders.write(a[0], _files("b"), a[1])):
+        with pytest.raises(DeployError, match="holds d, which is not of the album"):
+            write(place, REFUSES)
+    folders.write(place, _files("c", "d", text="newer"), KEEPS)
+    expected = {"list": "c d", "c": "newer", "d": "newer", "d.old": "old", "mine": "mine"}
+    assert _contents(place) == expected
+    (place.parent / "file").write_text("")
+    with pytest.raises(ReportError, match="file is a file"):
+        folders.check(place.parent / "file", KEEPS)
+
+    def refuse(method, name):
+        raise Refusal(403)
+
+    gcs.before = refuse
+    with pytest.raises(ReportError, match="gs://bucket/folders/album cannot be written: Forbidden"):
+        folders.check(place, KEEPS)

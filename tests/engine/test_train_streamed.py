@@ -55,6 +55,19 @@ def newest(workdir):
     return max(Checkpoints(workdir / "checkpoints", read_only=True).all_steps(), default=None)
 
 
+@pytest.mark.slow
+def test_images_in_a_bucket_train_the_same_network(tree, gcs, tmp_path):
+    """Worker processes read them, each of which opens the bucket anew."""
+    for file in tree.rglob("*.jpg"):
+        gcs.put(f"tree/{file.relative_to(tree).as_posix()}", file.read_bytes())
+    states = []
+    for number, place in enumerate((tree, "gs://bucket/tree")):
+        config = config_of(place, **{"data.workers": 2, "epochs": 1})
+        assert training.train(config, str(tmp_path / str(number)), ONE) == 0
+        states.append(final_state(tmp_path / str(number)))
+    assert_same_bits(*states)
+
+
 def test_images_that_cannot_be_read_end_a_run_or_are_passed_over(tree, tmp_path, capsys):
     """One run of two epochs of six steps, which ends twice and goes on."""
     broken, workdir = tmp_path / "tree", tmp_path / "run"

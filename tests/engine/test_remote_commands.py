@@ -1,0 +1,114 @@
+"""Whole runs at gs:// by the command line: stopped, killed in a save, gone on with, evaluated."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+from engine_commands import Command, assert_same_run
+from PIL import Image
+
+from branchnets import storage
+from branchnets.main import main
+from branchnets.tools import analyze, predict, slim, table
+
+pytestmark = pytest.mark.slow
+
+EPOCHS = 1  # of 64 steps
+
+
+def download(url, folder):
+    """A copy of a run directory on the disk."""
+    for name, file in storage.as_path(url).walk().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(file.read_bytes())
+    return folder
+
+
+def begin(url, **options):
+    return Command(url, EPOCHS, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run on a disk that nobody stops."""
+    run = Command(tmp_path_factory.mktemp("whole") / "run", EPOCHS)
+    assert run.end() == 0, run.error
+    return run.workdir
+
+
+def test_a_run_that_is_stopped_and_killed_equals_the_one_on_a_disk(whole, gcs, tmp_path):
+    url, name = "gs://bucket/runs/stopped", "runs/stopped"
+    # Stopped by the signal that a scheduler sends, in the middle of an interval.
+    run, saved = begin(url), threading.Event()
+
+    def look(method, asked):
+        if (method, asked) == ("UPLOAD", f"{name}/checkpoints/20/commit_success.txt"):
+            saved.set()
+
+    gcs.before = look
+    assert saved.wait(120), run.error
+    run.process.send_signal(signal.SIGTERM)
+    assert run.end() == 75, run.error
+    lines = storage.as_path(url) / "metrics.jsonl"
+    assert lines.exists() and not (storage.as_path(url) / ".lock").exists()
+
+    # Killed when the first file of a save is there and the last one is not.
+    run, killed = begin(url), []
+    before = {n for n in gcs.names(f"{name}/checkpoints/") if n.endswith("files.json")}
+
+    def kill(method, asked):
+        if method == "UPLOAD" and asked.endswith("/files.json") and not killed:
+            killed.append(asked)
+            run.process.send_signal(signal.SIGKILL)
+            run.process.wait()
+
+    gcs.before = kill
+    assert run.end() == -signal.SIGKILL, run.error
+    gcs.before = lambda method, asked: None
+    (torn,) = killed
+    step = torn.split("/")[-2]
+    assert gcs.names(f"{name}/checkpoints/{step}/default/") and torn not in before
+    assert (storage.as_path(url) / ".lock").exists()
+
+    run = begin(url)
+    resumed = run.resumed()
+    assert 20 <= resumed < int(step)
+    assert "was not closed by process" in run.error and "damaged" not in run.error
+    assert run.end() == 0, run.error
+    assert_same_run(whole, download(url, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def finished(whole, gcs_process):
+    """The run of the disk, copied into the bucket."""
+    gcs_process.before = lambda method, name: None
+    for file in whole.rglob("*"):
+        if file.is_file() and file.name != ".lock":
+            path = f"runs/finished/{file.relative_to(whole).as_posix()}"
+            gcs_process.put(path, file.read_bytes())
+    return "gs://bucket/runs/finished"
+
+
+def test_evaluation_and_tools(finished, gcs, whole, tmp_path, capsys):
+    before = gcs.names()
+    assert main(["branchnets.main", "--mode=eval", f"--workdir={finished}"]) == 0
+    assert gcs.names() == before
+    capsys.readouterr()
+    assert table.main([finished, str(whole)]) == 0
+    assert "0, 0" in capsys.readouterr().out  # one row, of two runs
+    assert analyze.main([f"--workdir={finished}", "--only=classes", f"--beside={finished}"]) == 0
+    assert "report: gs://bucket/runs/finished/report/index.html" in capsys.readouterr().out
+    assert "runs/finished/report/report.json" in gcs.names()
+    assert slim.main([f"--workdir={finished}", "--class=3", "--out=gs://bucket/runs/three"]) == 0
+    image = storage.as_path("gs://bucket/images/one.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "one.png")
+    image.write_bytes((tmp_path / "one.png").read_bytes())
+    capsys.readouterr()
+    assert predict.main(["gs://bucket/runs/three", str(image), str(tmp_path / "one.png")]) == 0
+    one, other = capsys.readouterr().out.splitlines()
+    assert one.split()[1:] == other.split()[1:]
+    assert slim.main([f"--workdir={finished}", "--class=3", f"--out={finished}"]) == 2
+    assert "is not empty and holds no network" in capsys.readouterr().err
