@@ -12,24 +12,39 @@ from jax.sharding import Mesh
 from branchnets.data.base import Dataset, Split, field
 from branchnets.data.device.augment import Augment
 from branchnets.data.device.finish import Finish
-from branchnets.data.device.resident import EvalInput, ResidentInput
+from branchnets.data.device.resident import EvalInput, ResidentBatches, ResidentInput
 from branchnets.data.stored.records import StreamedSplit
 from branchnets.data.streamed.decode import decoder_name
 from branchnets.data.streamed.rows import EvalRows, Part, Reading, TrainRows
-from branchnets.data.streamed.stream import StreamedEval, StreamedInput
+from branchnets.data.streamed.stream import StreamedBatches, StreamedEval, StreamedInput
 from branchnets.data.streamed.workers import num_workers
 from branchnets.errors import DataError
 
 
-class TrainInput(Protocol):
+class TrainBatches(Protocol):
+    """What a step makes of its input; the input itself need not be here."""
+
+    batch_size: int
+    steps_per_epoch: int
+
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of what `arrays` of :class:`TrainInput` gives."""
+        ...
+
+    def batch(
+        self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The batch of `step`, to be traced; see :class:`branchnets.data.device.finish.Finish`."""
+        ...
+
+
+class TrainInput(TrainBatches, Protocol):
     """Gives the batch of any step, as a function of (seed, step) alone.
 
     Use: `arrays(step)` on the host, passed as an argument into the jitted step, which calls
     `batch(arrays, step, key)`.
     """
 
-    batch_size: int
-    steps_per_epoch: int
     #: What decodes images as they are needed; None: nothing does.
     decoder: str | None
     #: Examples of this process that could not be used, up to the last step given out; others stood
@@ -38,12 +53,6 @@ class TrainInput(Protocol):
 
     def arrays(self, step: int) -> dict[str, jax.Array]:
         """The device arrays that `step` needs; "key" uint32 [2] (the seed's) is among them."""
-        ...
-
-    def batch(
-        self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
-    ) -> dict[str, jax.Array]:
-        """The batch of `step`, to be traced; see :class:`branchnets.data.device.finish.Finish`."""
         ...
 
     def close(self) -> None:
@@ -85,12 +94,29 @@ def train_input(dataset: Dataset, config: Any, mesh: Mesh | None = None) -> Trai
         rows = train_rows(split, dataset, config, jax.process_index(), jax.process_count())
         finish = Finish(dataset, config.augment, mesh)
         return StreamedInput(rows, finish, num_workers(config.data), mesh)
+    _refuse_crop_area(dataset, config)
+    return ResidentInput(split, dataset, config.augment, config.batch_size, config.seed, mesh)
+
+
+def train_batches(dataset: Dataset, config: Any, mesh: Mesh | None = None) -> TrainBatches:
+    """What :func:`train_input` has of its step, without an array, a file or a device.
+
+    Args and errors: as there.
+    """
+    split = dataset.split("train")
+    if isinstance(split, StreamedSplit):
+        finish = Finish(dataset, config.augment, mesh)
+        return StreamedBatches(len(split), split.image_shape, config.batch_size, finish, mesh)
+    _refuse_crop_area(dataset, config)
+    return ResidentBatches(split, dataset, config.augment, config.batch_size, mesh)
+
+
+def _refuse_crop_area(dataset: Dataset, config: Any) -> None:
     if config.augment.crop_area is not None:
         raise DataError(
             f"augment.crop_area crops streamed images, and {dataset.name!r} is held in memory; "
             "set data.stream=True, or leave augment.crop_area empty"
         )
-    return ResidentInput(split, dataset, config.augment, config.batch_size, config.seed, mesh)
 
 
 def eval_input(

@@ -5,7 +5,7 @@ Everything here is numpy on the host: no device, no file, no dataset by name.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +48,7 @@ def prepare(dataset: Dataset, cfg: Any, only: Collection[str] | None = None) -> 
         divided = {name: split for name, split in divided.items() if name in only}
     dataset = _with_statistics(dataset, cfg)
     if dataset.streamed:
-        _refuse_stored(dataset.name, cfg)
+        refuse_stored(dataset.name, cfg)
         return replace(dataset, splits=divided)
     splits = {name: part for name, part in divided.items() if isinstance(part, Split)}
     if (size := field(cfg, "image_size")) is not None:
@@ -78,7 +78,7 @@ def _with_statistics(dataset: Dataset, cfg: Any) -> Dataset:
     )
 
 
-def _refuse_stored(name: str, cfg: Any) -> None:
+def refuse_stored(name: str, cfg: Any) -> None:
     """Raise a DataError for fields that need all images in memory."""
     for what in ("pad_to", "crop_size", "per_pixel_mean"):
         if field(cfg, what, False):
@@ -92,31 +92,53 @@ def _divide(dataset: Dataset, cfg: Any) -> dict[str, Split | StreamedSplit]:
     """The splits after holding out validation and taking the subset."""
     splits = dict(dataset.splits)
     seed = int(field(cfg, "split_seed", 0))
+    sizes = divided_sizes({n: len(split) for n, split in splits.items()}, cfg, dataset.name)
+    if "validation" in sizes.keys() - splits.keys():
+        train, held = hold_out(dataset.split("train"), sizes["validation"], seed)
+        splits["train"], splits["validation"] = train, held
+    if field(cfg, "train_size") is not None:
+        train = splits["train"]
+        splits["train"] = train.take(balanced_indices(train.labels, sizes["train"], seed))
+    return splits
+
+
+def divided_sizes(sizes: Mapping[str, int], cfg: Any, name: str) -> dict[str, int]:
+    """Examples of every split after holding out validation and taking the subset.
+
+    Args:
+      sizes: of the splits as they are read.
+      cfg: `validation_size` and `train_size`, as of :func:`prepare`.
+      name: of the dataset, for messages.
+
+    Raises:
+      DataError: a size that cannot be had.
+    """
+    sizes = dict(sizes)
     validation_size = int(field(cfg, "validation_size", 0))
     train_size = field(cfg, "train_size")
-    if validation_size or train_size is not None:
-        train = dataset.split("train")
-        if validation_size:
-            if "validation" in splits:
-                raise DataError(
-                    f"dataset {dataset.name!r} has a validation split of its own; "
-                    "leave data.validation_size empty"
-                )
-            if not 0 < validation_size < len(train):
-                raise DataError(
-                    f"data.validation_size={validation_size} must lie between 0 and the "
-                    f"{len(train)} training examples of {dataset.name!r}"
-                )
-            train, splits["validation"] = hold_out(train, validation_size, seed)
-        if train_size is not None:
-            if not 0 < train_size <= len(train):
-                raise DataError(
-                    f"data.train_size={train_size} must lie between 1 and the {len(train)} "
-                    f"training examples of {dataset.name!r} (after holding out validation)"
-                )
-            train = train.take(balanced_indices(train.labels, int(train_size), seed))
-        splits["train"] = train
-    return splits
+    if (validation_size or train_size is not None) and "train" not in sizes:
+        raise DataError(f"dataset {name!r} has no split 'train', only {sorted(sizes)}")
+    if validation_size:
+        if "validation" in sizes:
+            raise DataError(
+                f"dataset {name!r} has a validation split of its own; "
+                "leave data.validation_size empty"
+            )
+        if not 0 < validation_size < sizes["train"]:
+            raise DataError(
+                f"data.validation_size={validation_size} must lie between 0 and the "
+                f"{sizes['train']} training examples of {name!r}"
+            )
+        sizes["train"] -= validation_size
+        sizes["validation"] = validation_size
+    if train_size is not None:
+        if not 0 < train_size <= sizes["train"]:
+            raise DataError(
+                f"data.train_size={train_size} must lie between 1 and the {sizes['train']} "
+                f"training examples of {name!r} (after holding out validation)"
+            )
+        sizes["train"] = int(train_size)
+    return sizes
 
 
 def resize(split: Split, size: int) -> Split:

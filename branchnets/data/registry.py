@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from branchnets.data.sets import (
 from branchnets.errors import DataError, unknown
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Source:
     """How to get one dataset.
 
@@ -30,20 +30,24 @@ class Source:
       read: config -> Dataset with the splits as published.
       spec: config -> DataSpec of those splits, without reading their images.
       streams: whether its images are decoded as they are needed where `stream` is empty.
+      examples: split -> how many, of a set as it is published; empty: only reading it tells.
     """
 
     read: Callable[[Any], Dataset]
     spec: Callable[[Any], DataSpec]
     streams: bool = False
+    examples: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 DATASETS: dict[str, Source] = {
     "digits": Source(digits.read, digits.spec),
-    "cifar10": Source(partial(cifar.read, "cifar10"), partial(cifar.spec, "cifar10")),
-    "cifar100": Source(partial(cifar.read, "cifar100"), partial(cifar.spec, "cifar100")),
-    "imagenet2012": Source(imagenet.read, imagenet.spec, streams=True),
-    "caltech_birds2011": Source(birds.read, birds.spec, streams=True),
-    "mini_imagenet": Source(mini_imagenet.read, mini_imagenet.spec),
+    **{
+        name: Source(partial(cifar.read, name), partial(cifar.spec, name), examples=cifar.EXAMPLES)
+        for name in ("cifar10", "cifar100")
+    },
+    "imagenet2012": Source(imagenet.read, imagenet.spec, True, imagenet.EXAMPLES),
+    "caltech_birds2011": Source(birds.read, birds.spec, True, birds.EXAMPLES),
+    "mini_imagenet": Source(mini_imagenet.read, mini_imagenet.spec, False, mini_imagenet.EXAMPLES),
     "folder": Source(folder.read, folder.spec),
     "fake": Source(fake.read, fake.spec),
 }

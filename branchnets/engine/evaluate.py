@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from branchnets.engine.leaves import zeros
 from branchnets.families.base import EvalMode, Family, purpose_key
 
 PyTree = Any
@@ -37,13 +38,27 @@ class Evaluator:
             metrics = mode(variables, extra, batch, jax.random.fold_in(key, index))
             return jax.tree.map(jnp.add, total, metrics)
 
-        def zeros(variables: PyTree, extra: PyTree, batch: PyTree) -> Any:
-            shapes = jax.eval_shape(mode, variables, extra, batch, jax.random.key(0))
-            empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        def shapes(variables: PyTree, extra: PyTree, batch: PyTree) -> Any:
             # Placed as the sums will be, or the second batch would compile anew.
-            return jax.device_put(empty, jax.tree.leaves(variables)[0].sharding)
+            place = jax.tree.leaves(variables)[0].sharding
+            made = jax.eval_shape(mode, variables, extra, batch, jax.random.key(0))
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), made
+            )
 
-        return jax.jit(add), zeros
+        return jax.jit(add), shapes
+
+    def lower(
+        self, mode: str, variables: PyTree, extra: PyTree, batch: dict[str, jax.ShapeDtypeStruct]
+    ) -> jax.stages.Lowered:
+        """The step that adds a batch to a mode's sums, ready to be compiled where arrays will lie.
+
+        Args:
+          mode: of the family's modes.
+          variables, extra, batch: shapes with shardings.
+        """
+        add, shapes = self._modes[mode]
+        return add.lower(variables, extra, batch, 0, self._key, shapes(variables, extra, batch))
 
     def __call__(
         self,
@@ -62,9 +77,9 @@ class Evaluator:
         """
         totals: dict[str, Any] = {}
         for index, batch in enumerate(track(batches)):
-            for name, (add, zeros) in self._modes.items():
+            for name, (add, shapes) in self._modes.items():
                 if name not in totals:
-                    totals[name] = zeros(variables, extra, batch)
+                    totals[name] = jax.tree.map(zeros, shapes(variables, extra, batch))
                 totals[name] = add(variables, extra, batch, index, self._key, totals[name])
         found = {
             f"{mode}/{metric}" if mode else metric: mean(*pair)

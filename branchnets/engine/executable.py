@@ -12,7 +12,7 @@ from branchnets import memory
 from branchnets.engine import budget
 from branchnets.engine import mesh as meshes
 from branchnets.engine import step as steps
-from branchnets.engine.setup import Setup
+from branchnets.engine.setup import Plan, Setup
 from branchnets.engine.state import TrainState
 from branchnets.families.base import Phase
 
@@ -34,6 +34,29 @@ class Executable:
     step: Step
     empty_tally: Callable[[], steps.Tally]
     needs: budget.Budget
+
+
+def lower(plan: Plan, phase: Phase, arrays: PyTree) -> tuple[jax.stages.Lowered, PyTree]:
+    """The step of a phase, ready to be compiled for the devices of the plan, and its tally.
+
+    Args:
+      plan: of the run; its data and devices need not be here.
+      phase: its mode alone decides.
+      arrays: the input of any step, or its shapes.
+    """
+    state, mesh = plan.abstract_state(), plan.mesh
+    step_fn = steps.make_step(
+        plan.family,
+        plan.optimizers,
+        plan.inputs.batch,
+        phase,
+        accumulate=plan.config.optimizer.accumulate_steps,
+        mesh=mesh,
+        ema_decay=plan.config.ema.decay,
+    )
+    tally = meshes.abstract(jax.eval_shape(step_fn, state, arrays)[1], mesh)
+    jitted: Any = steps.compile_step(step_fn, mesh)
+    return jitted.lower(state, arrays, tally), tally
 
 
 class Executables:
@@ -78,21 +101,11 @@ class Executables:
         return self._made[phase.mode]
 
     def _make(self, phase: Phase, arrays: PyTree) -> Executable:
-        setup, state = self._setup, self._setup.abstract_state()
+        setup = self._setup
         config, mesh = setup.config, setup.mesh
-        step_fn = steps.make_step(
-            setup.family,
-            setup.optimizers,
-            setup.inputs.batch,
-            phase,
-            accumulate=config.optimizer.accumulate_steps,
-            mesh=mesh,
-            ema_decay=config.ema.decay,
-        )
-        tally = meshes.abstract(jax.eval_shape(step_fn, state, arrays)[1], mesh)
-        jitted: Any = steps.compile_step(step_fn, mesh)
         with budget.explained(config, mesh.size):
-            compiled = jitted.lower(state, arrays, tally).compile()
+            lowered, tally = lower(setup, phase, arrays)
+            compiled = lowered.compile()
         own = budget.of_step(compiled.memory_analysis(), config, mesh, self.needs)
         if setup.dataset.streamed:
             own.append(budget.of_batches(arrays, config))

@@ -44,10 +44,21 @@ class EvalSetup:
 
     def batches(self, split: data.Split | data.StreamedSplit) -> data.EvalBatches:
         """The batches of any images of the network's shape, normalised as the data set's are."""
-        batch_size = self.config.eval.batch_size or self.config.batch_size
-        # Padding is masked out, so rounding the batch up to the devices changes no figure.
-        batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
+        batch_size = self._eval_batch_size
         return data.eval_input(split, self._evaluated, self.config, batch_size, self.mesh)
+
+    def evaluation_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of a batch of :meth:`evaluation_input`."""
+        shape, size = self.dataset.image_shape, self.config.eval.image_size
+        if size is not None:
+            shape = (size, size, shape[2])
+        return data.eval_shapes(shape, self._eval_batch_size, self.mesh)
+
+    @property
+    def _eval_batch_size(self) -> int:
+        """Padding is masked out, so rounding it up to the devices changes no figure."""
+        batch_size = self.config.eval.batch_size or self.config.batch_size
+        return -(-batch_size // self.mesh.size) * self.mesh.size
 
     @property
     def _evaluated(self) -> data.Dataset:
@@ -78,22 +89,36 @@ class EvalSetup:
 
 
 @dataclasses.dataclass(frozen=True)
-class Setup(EvalSetup):
+class Plan(EvalSetup):
+    """What a training step is made of: it can be compiled, where data and devices are not here too.
+
+    Attributes:
+      inputs: the training input, or what of it a step needs.
+      resolved: values derived from the config.
+      rate: the learning rate as a function of the step.
+      optimizers: one for every trainable collection.
+    """
+
+    inputs: data.TrainBatches
+    resolved: configs.Resolved
+    rate: optax.Schedule
+    optimizers: dict[str, optax.GradientTransformation]
+
+    def _create(self, given: Mapping[str, jax.Array] | None = None) -> TrainState:
+        return self._new_state(self.optimizers, given)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup(Plan):
     """What is needed to train a network.
 
     Attributes:
       inputs: the training input.
-      resolved: values derived from the config.
-      rate: the learning rate as a function of the step.
-      optimizers: one for every trainable collection.
       needs: the memory that there was before the data was put on the devices, and its size.
       resized: what is evaluated, where it is of another size than what is trained on.
     """
 
     inputs: data.TrainInput
-    resolved: configs.Resolved
-    rate: optax.Schedule
-    optimizers: dict[str, optax.GradientTransformation]
     needs: budget.Budget
     resized: data.Dataset | None = None
 
@@ -109,9 +134,6 @@ class Setup(EvalSetup):
         """
         make = jax.jit(self._create, out_shardings=meshes.replicated(self.mesh))
         return make(dict(given or {}))
-
-    def _create(self, given: Mapping[str, jax.Array] | None = None) -> TrainState:
-        return self._new_state(self.optimizers, given)
 
     @property
     def validation_split(self) -> str:
@@ -158,13 +180,40 @@ def prepare(
     needs.check()
     resized = _resized(config, dataset, family)
     inputs = data.train_input(dataset, config, mesh)
-    resolved = configs.resolve(config, steps_per_epoch=inputs.steps_per_epoch)
+    derived = _derived(config, family, inputs.steps_per_epoch)
+    return Setup(config, dataset, family, mesh, inputs, *derived, needs, resized)
+
+
+def outline(config: ConfigDict, devices: list[jax.Device]) -> Plan:
+    """What :func:`prepare` builds of the training step, of data and devices that need not be here.
+
+    Args:
+      config: overrides included.
+      devices: to compile for.
+
+    Raises:
+      UserError: a config that cannot run on them; the message says what to change.
+    """
+    mesh = meshes.make_mesh(devices)
+    configs.validate(config, mesh.size)
+    dataset = data.outline(config.data)
+    family = families.create(config, data.spec(dataset, config.data))
+    inputs = data.train_batches(dataset, config, mesh)
+    derived = _derived(config, family, inputs.steps_per_epoch)
+    return Plan(config, dataset, family, mesh, inputs, *derived)
+
+
+def _derived(
+    config: ConfigDict, family: Family, steps_per_epoch: int
+) -> tuple[configs.Resolved, optax.Schedule, dict[str, optax.GradientTransformation]]:
+    """What follows from a config: values, the learning rate, and the optimisers."""
+    resolved = configs.resolve(config, steps_per_epoch=steps_per_epoch)
     rate = optim.schedule(config, resolved)
     optimizers = {
         collection: family.optimizer(collection, optim.optimizer(config, rate))
         for collection in family.trainable
     }
-    return Setup(config, dataset, family, mesh, inputs, resolved, rate, optimizers, needs, resized)
+    return resolved, rate, optimizers
 
 
 def prepare_evaluation(

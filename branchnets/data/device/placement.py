@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from branchnets.errors import DataError
 
@@ -31,6 +32,14 @@ def put(array: np.ndarray, mesh: Mesh | None, spec: PartitionSpec) -> jax.Array:
         return jnp.asarray(array)
     sharding = NamedSharding(mesh, spec)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def shaped(
+    shape: tuple[int, ...], dtype: DTypeLike, mesh: Mesh | None, spec: PartitionSpec
+) -> jax.ShapeDtypeStruct:
+    """What :func:`put` would give, of devices that need not be here."""
+    sharding = None if mesh is None else NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 def put_local(array: np.ndarray, mesh: Mesh | None) -> jax.Array:

@@ -17,13 +17,82 @@ from jax.sharding import Mesh, NamedSharding
 
 from branchnets.data.base import Dataset, Split, centre
 from branchnets.data.device.finish import Finish, central_normalizer
-from branchnets.data.device.placement import EVERYWHERE, SPREAD, check_batch_size, put, spread
+from branchnets.data.device.placement import (
+    EVERYWHERE,
+    SPREAD,
+    check_batch_size,
+    put,
+    shaped,
+    spread,
+)
 from branchnets.errors import DataError
 
 _ORDER_PURPOSE = 0x6F7264  # sets these keys apart from other uses of the seed
 
 
-class ResidentInput:
+class ResidentBatches:
+    """What a step makes of a training split that lies on the devices; it may lie nowhere yet.
+
+    Args, attributes and errors: those of :class:`ResidentInput`.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        dataset: Dataset,
+        augment_config: Any,
+        batch_size: int,
+        mesh: Mesh | None = None,
+    ) -> None:
+        check_batch_size(batch_size, mesh)
+        if len(split) < batch_size:
+            raise DataError(
+                f"the training split of {dataset.name!r} has {len(split)} examples, fewer than "
+                f"one batch of {batch_size}; lower batch_size or raise data.train_size"
+            )
+        mean_shape = np.shape(dataset.mean)
+        if len(mean_shape) > 1 and mean_shape != split.images.shape[1:]:
+            raise DataError(
+                f"the mean image of {dataset.name!r} has shape {mean_shape}, its training "
+                f"images {split.images.shape[1:]}"
+            )
+        self.batch_size = batch_size
+        self.steps_per_epoch = len(split) // batch_size
+        self._finish = Finish(dataset, augment_config, mesh)
+        self._split, self._mesh = split, mesh
+
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of :meth:`ResidentInput.arrays`."""
+        count = len(self._split)
+        made = {
+            "images": (self._split.images.shape, np.uint8),
+            "labels": ((count,), np.int32),
+            "order": ((count,), np.int32),
+            "key": ((2,), np.uint32),
+        }
+        return {name: shaped(*what, self._mesh, EVERYWHERE) for name, what in made.items()}
+
+    def batch(
+        self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Gather and finish the batch of `step`; pure, to be traced.
+
+        Args:
+          arrays: from `arrays(step)`.
+          step: int32 scalar, may be traced.
+          key: random key of this step's augmentation.
+
+        Returns:
+          What :class:`branchnets.data.device.finish.Finish` makes of them.
+        """
+        start = (step % self.steps_per_epoch) * self.batch_size
+        indices = jax.lax.dynamic_slice(arrays["order"], (start,), (self.batch_size,))
+        indices = spread(indices, self._mesh)
+        images = spread(arrays["images"][indices], self._mesh)
+        return self._finish(key, images, arrays["labels"][indices])
+
+
+class ResidentInput(ResidentBatches):
     """A training split on the device, in a fresh order every epoch.
 
     An epoch visits `steps_per_epoch * batch_size` distinct examples; the remainder of its
@@ -56,24 +125,9 @@ class ResidentInput:
         seed: int,
         mesh: Mesh | None = None,
     ) -> None:
-        check_batch_size(batch_size, mesh)
-        if len(split) < batch_size:
-            raise DataError(
-                f"the training split of {dataset.name!r} has {len(split)} examples, fewer than "
-                f"one batch of {batch_size}; lower batch_size or raise data.train_size"
-            )
-        self.batch_size = batch_size
+        super().__init__(split, dataset, augment_config, batch_size, mesh)
         self.decoder: str | None = None
         self.unreadable = 0
-        self.steps_per_epoch = len(split) // batch_size
-        self._finish = Finish(dataset, augment_config, mesh)
-        mean_shape = np.shape(dataset.mean)
-        if len(mean_shape) > 1 and mean_shape != split.images.shape[1:]:
-            raise DataError(
-                f"the mean image of {dataset.name!r} has shape {mean_shape}, its training "
-                f"images {split.images.shape[1:]}"
-            )
-        self._mesh = mesh
         self._images = put(split.images, mesh, EVERYWHERE)
         self._labels = put(split.labels, mesh, EVERYWHERE)
         # A key is stored as its data, as everywhere; an argument of the step, not a constant in it.
@@ -106,25 +160,6 @@ class ResidentInput:
             "key": self._key,
         }
 
-    def batch(
-        self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
-    ) -> dict[str, jax.Array]:
-        """Gather and finish the batch of `step`; pure, to be traced.
-
-        Args:
-          arrays: from `arrays(step)`.
-          step: int32 scalar, may be traced.
-          key: random key of this step's augmentation.
-
-        Returns:
-          What :class:`branchnets.data.device.finish.Finish` makes of them.
-        """
-        start = (step % self.steps_per_epoch) * self.batch_size
-        indices = jax.lax.dynamic_slice(arrays["order"], (start,), (self.batch_size,))
-        indices = spread(indices, self._mesh)
-        images = spread(arrays["images"][indices], self._mesh)
-        return self._finish(key, images, arrays["labels"][indices])
-
     def close(self) -> None:
         """Nothing to release."""
 
@@ -132,6 +167,24 @@ class ResidentInput:
 def _epoch_order(epoch: jax.Array, *, seed: int, size: int) -> jax.Array:
     key = jax.random.fold_in(jax.random.key(seed), _ORDER_PURPOSE)
     return jax.random.permutation(jax.random.fold_in(key, epoch), size).astype(jnp.int32)
+
+
+def eval_shapes(
+    image_shape: tuple[int, int, int], batch_size: int, mesh: Mesh | None = None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes, dtypes and shardings of a batch to be evaluated, as :class:`EvalInput` gives it.
+
+    Args:
+      image_shape: (H, W, C).
+      batch_size: B, of the whole mesh.
+      mesh: as for EvalInput.
+    """
+    made = {
+        "image": ((batch_size, *image_shape), np.float32),
+        "label": ((batch_size,), np.int32),
+        "mask": ((batch_size,), np.float32),
+    }
+    return {name: shaped(*what, mesh, SPREAD) for name, what in made.items()}
 
 
 class EvalInput:

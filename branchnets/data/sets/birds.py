@@ -22,6 +22,8 @@ from branchnets.data.stored.remote import AnyPath
 from branchnets.errors import DataError
 
 SIZE = 224
+#: Examples of every split.
+EXAMPLES = {"train": 5_994, "test": 5_794}
 
 
 @functools.cache

@@ -10,6 +10,9 @@ from branchnets.data.sets.published import Published
 from branchnets.data.stored.tfds import DatasetInfo, read_split
 from branchnets.errors import DataError
 
+#: Examples of every split, of both.
+EXAMPLES = {"train": 50_000, "test": 10_000}
+
 _SHAPE = (32, 32, 3)
 _MEAN_STD = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),

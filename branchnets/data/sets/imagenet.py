@@ -16,6 +16,8 @@ from branchnets.data.base import Dataset, DataSpec
 from branchnets.data.sets.published import Published, table
 
 SIZE = 224
+#: Examples of every split.
+EXAMPLES = {"train": 1_281_167, "test": 50_000}
 
 
 @functools.cache

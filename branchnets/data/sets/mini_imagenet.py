@@ -34,6 +34,8 @@ from branchnets.data.stored.tfds import DatasetInfo, TfdsRecords
 from branchnets.errors import DataError
 
 PER_CLASS, TRAIN_PER_CLASS, SIZE = 600, 500, 84
+#: Examples of every split, of 100 classes.
+EXAMPLES = {"train": 100 * TRAIN_PER_CLASS, "test": 100 * (PER_CLASS - TRAIN_PER_CLASS)}
 LAYOUT = (
     "train/n01532829/*.JPEG (or n01532829/*.JPEG) and so on: the archives in "
     "ILSVRC2012_img_train.tar, each unpacked into a folder of its name"

@@ -20,7 +20,14 @@ from jax.sharding import Mesh
 
 from branchnets.data.base import Dataset, check_labels
 from branchnets.data.device.finish import Finish, central_normalizer
-from branchnets.data.device.placement import EVERYWHERE, check_batch_size, put, put_local
+from branchnets.data.device.placement import (
+    EVERYWHERE,
+    SPREAD,
+    check_batch_size,
+    put,
+    put_local,
+    shaped,
+)
 from branchnets.data.streamed.rows import Chunk, EvalRows, TrainRows
 from branchnets.data.streamed.workers import Chunks, drain, hand_on, memory, shared_memory
 from branchnets.errors import DataError
@@ -120,7 +127,64 @@ def _feed(
         hand_on(error, ready, stop)
 
 
-class StreamedInput:
+class StreamedBatches:
+    """What a step makes of a batch of a streamed training split, which need not be here.
+
+    Args:
+      examples: of the split.
+      image_shape: (H, W, C) of what is decoded.
+      batch_size: B, of the whole mesh.
+      finish: the part of it that is done on the device.
+      mesh: as for :class:`StreamedInput`.
+
+    Raises:
+      DataError: the mesh does not divide B, or the split is smaller than B.
+    """
+
+    def __init__(
+        self,
+        examples: int,
+        image_shape: tuple[int, int, int],
+        batch_size: int,
+        finish: Finish,
+        mesh: Mesh | None = None,
+    ) -> None:
+        check_batch_size(batch_size, mesh)
+        if examples < batch_size:
+            raise DataError(
+                f"the training split has {examples} examples, fewer than one batch "
+                f"of {batch_size}; lower batch_size or raise data.train_size"
+            )
+        self.batch_size = batch_size
+        self.steps_per_epoch = examples // batch_size
+        self._image_shape, self._finish, self._mesh = image_shape, finish, mesh
+
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes, dtypes and shardings of :meth:`StreamedInput.arrays`."""
+        images = ((self.batch_size, *self._image_shape), np.uint8)
+        return {
+            "images": shaped(*images, self._mesh, SPREAD),
+            "labels": shaped((self.batch_size,), np.int32, self._mesh, SPREAD),
+            "key": shaped((2,), np.uint32, self._mesh, EVERYWHERE),
+        }
+
+    def batch(
+        self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Augment and normalise; pure, to be traced.
+
+        See :class:`branchnets.data.device.finish.Finish`.
+
+        Args:
+          arrays: from `arrays(step)`.
+          step: not used.
+          key: random key of this step's augmentation.
+        """
+        del step
+        return self._finish(key, arrays["images"], arrays["labels"])
+
+
+class StreamedInput(StreamedBatches):
     """A streamed training split, in a fresh order every epoch.
 
     An epoch visits `steps_per_epoch * batch_size` distinct examples; the remainder of its
@@ -150,17 +214,13 @@ class StreamedInput:
     def __init__(
         self, rows: TrainRows, finish: Finish, workers: int, mesh: Mesh | None = None
     ) -> None:
-        self.batch_size = rows.part.batch_size
-        check_batch_size(self.batch_size, mesh)
-        if not rows.steps_per_epoch:
-            raise DataError(
-                f"the training split has {len(rows.reading.split)} examples, fewer than one batch "
-                f"of {self.batch_size}; lower batch_size or raise data.train_size"
-            )
-        self.steps_per_epoch = rows.steps_per_epoch
+        reading = rows.reading
+        super().__init__(
+            len(reading.split), reading.image_shape, rows.part.batch_size, finish, mesh
+        )
         self.decoder: str | None = rows.reading.decoder
         self.unreadable = 0
-        self._rows, self._finish, self._workers, self._mesh = rows, finish, workers, mesh
+        self._rows, self._workers = rows, workers
         key = np.asarray(jax.random.key_data(jax.random.key(rows.seed)))
         self._key = put(key, mesh, EVERYWHERE)
         self._feed: _Feed | None = None
@@ -204,21 +264,6 @@ class StreamedInput:
         arrays = {"images": batch["images"], "labels": batch["labels"], "key": self._key}
         self._step, self._arrays = step, arrays
         return arrays
-
-    def batch(
-        self, arrays: dict[str, jax.Array], step: jax.Array, key: jax.Array
-    ) -> dict[str, jax.Array]:
-        """Augment and normalise; pure, to be traced.
-
-        See :class:`branchnets.data.device.finish.Finish`.
-
-        Args:
-          arrays: from `arrays(step)`.
-          step: not used.
-          key: random key of this step's augmentation.
-        """
-        del step
-        return self._finish(key, arrays["images"], arrays["labels"])
 
     def close(self) -> None:
         """Ends threads and processes, and lets go of the batches that lie ready."""
