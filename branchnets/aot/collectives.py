@@ -1,0 +1,75 @@
+"""What devices send each other in one step, by the text of the compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from branchnets.aot import hlo
+
+KINDS = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+)
+
+
+@dataclass(frozen=True)
+class Collective:
+    """One exchange between devices.
+
+    Attributes:
+      kind: of :data:`KINDS`.
+      operand_bytes: that a device puts in.
+      in_loop: whether it is inside a loop, and so may happen several times.
+      op_name: where in the traced function it comes from.
+    """
+
+    kind: str
+    operand_bytes: int
+    in_loop: bool
+    op_name: str
+
+
+def collectives(program: hlo.Program) -> list[Collective]:
+    """The collectives of a program; of a pair of start and done, the start alone counts."""
+    found = []
+    for name, looped in program.reached():
+        computation = program.computations[name]
+        for instruction in computation.values():
+            kind = instruction.opcode.removesuffix("-start")
+            if kind in KINDS:
+                size = _operand_bytes(instruction, computation)
+                found.append(Collective(kind, size, looped, instruction.op_name))
+    return found
+
+
+def _operand_bytes(instruction: hlo.Instruction, computation: dict[str, hlo.Instruction]) -> int:
+    return sum(
+        hlo.nbytes(computation[operand].type)
+        for operand in instruction.operands
+        if operand in computation
+    )
+
+
+def by_kind(found: Iterable[Collective]) -> list[dict[str, Any]]:
+    """Kind, count, operand bytes and how many are in loops, of every kind there is."""
+    found = list(found)
+    rows = []
+    for kind in KINDS:
+        own = [one for one in found if one.kind == kind]
+        if own:
+            rows.append(
+                {
+                    "kind": kind,
+                    "count": len(own),
+                    "operand_bytes": sum(one.operand_bytes for one in own),
+                    "in_loops": sum(one.in_loop for one in own),
+                }
+            )
+    return rows

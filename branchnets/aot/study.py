@@ -1,0 +1,173 @@
+"""Configs on topologies: what fits, and what must stay the same however many devices there are."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+from ml_collections import ConfigDict
+
+from branchnets.aot import fits, topologies
+from branchnets.aot.cost import Cost, cost
+from branchnets.aot.steps import steps
+from branchnets.aot.topologies import Topology
+
+#: How far FLOPs and bytes of a device may differ between numbers of devices.
+TOLERANCE = 0.01
+#: All-reduces of a training step whose statistics stay on their devices.
+MOST_ALL_REDUCES = 4
+
+
+def costs(
+    config: ConfigDict,
+    topology: Topology,
+    *,
+    only: str | None = None,
+    search: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Cost]:
+    """Compiles the steps of a config for a topology.
+
+    Args:
+      config: overrides included.
+      topology: to compile for.
+      only: "train" or "eval"; None is both.
+      search: whether to look for the largest batch where a step does not fit.
+      say: told what is being done.
+
+    Raises:
+      UserError: a config that cannot run there.
+    """
+    for step in steps(config, list(topology.devices)):
+        if only is not None and step.name.partition(":")[0] != only:
+            continue
+        say(f"compiling {step.name} for {topology.name}, {step.batch_size} examples ...")
+        found = cost(step, topology)
+        if not found.fits and search:
+            found = dataclasses.replace(found, largest_batch=_largest(config, topology, found, say))
+        yield found
+
+
+def _largest(
+    config: ConfigDict, topology: Topology, found: Cost, say: Callable[[str], None]
+) -> int:
+    """The largest lawful batch of a step that does not fit as it is."""
+    train = found.step.startswith("train")
+    least = fits.unit(config, found.devices, train=train)
+
+    def enough(batch_size: int) -> bool:
+        changed = with_batch(config, batch_size, train)
+        (step,) = (s for s in steps(changed, list(topology.devices)) if s.name == found.step)
+        say(f"compiling {step.name} for {topology.name}, {batch_size} examples ...")
+        return cost(step, topology).fits
+
+    used = found.needed_bytes or found.peak_bytes
+    guess = int(found.batch_size * found.hbm_bytes / used) if used else None
+    return fits.largest(enough, least, found.batch_size, guess)
+
+
+def with_batch(config: ConfigDict, batch_size: int, train: bool = True) -> ConfigDict:
+    """The config with another batch size, in training or in evaluation."""
+    changed = copy.deepcopy(config)
+    if train:
+        changed.batch_size = batch_size
+    else:
+        changed.eval.batch_size = batch_size
+    return changed
+
+
+def sweep(
+    config: ConfigDict,
+    generations: Sequence[str],
+    per_device: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> Iterator[Cost]:
+    """Compiles the training step for growing numbers of devices, the batch of each the same.
+
+    Args:
+      config: overrides included.
+      generations: of :data:`branchnets.aot.topologies.SWEEPS`.
+      per_device: examples of a device.
+      say: told what is being done.
+    """
+    for generation in generations:
+        for devices, name in topologies.SWEEPS[generation].items():
+            topology = topologies.find(name)
+            changed = with_batch(config, devices * per_device)
+            yield from costs(changed, topology, only="train", search=False, say=say)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """Something that a sweep should show.
+
+    Attributes:
+      what: in words.
+      holds: whether it does; None where it cannot be said.
+      shown: the numbers.
+    """
+
+    what: str
+    holds: bool | None
+    shown: str
+
+
+def claims(found: Sequence[Cost], config: ConfigDict, per_device: int) -> list[Claim]:
+    """What must hold of one step on growing numbers of devices of one generation.
+
+    Args:
+      found: of one step and one generation, in the order of devices.
+      config: of them.
+      per_device: examples of a device.
+    """
+    if not all(one.fits for one in found):
+        missing = ", ".join(one.topology for one in found if not one.fits)
+        return [Claim("every size fits", False, f"not on {missing}")]
+    spreads = [
+        _spread(what, [getattr(one, field) for one in found])
+        for what, field in (("FLOPs", "flops"), ("bytes", "bytes_accessed"))
+    ]
+    return [*spreads, _gradients(found), _gathers(found), _all_reduces(found, config, per_device)]
+
+
+def _spread(what: str, values: Sequence[float]) -> Claim:
+    spread = max(values) / min(values) - 1
+    return Claim(
+        f"{what} of a device are constant to {TOLERANCE:.0%}",
+        spread <= TOLERANCE,
+        f"{min(values):.4g} to {max(values):.4g}, {spread:.2%} apart",
+    )
+
+
+def _gradients(found: Sequence[Cost]) -> Claim:
+    # Kernels are rounded to the compute type before they are used, so that their gradients are of
+    # that type: with bfloat16, half the bytes of the float32 parameters.
+    ratios = [_operands(one, "all-reduce") / one.parameter_bytes for one in found]
+    return Claim(
+        "all-reduces carry the gradients, in the compute type, and little else: 0.45 to 1.10 of "
+        "the parameters' bytes, the same to 1%",
+        all(0.45 <= ratio <= 1.10 for ratio in ratios) and max(ratios) <= 1.01 * min(ratios),
+        ", ".join(f"{ratio:.3f}" for ratio in ratios),
+    )
+
+
+def _operands(one: Cost, kind: str) -> int:
+    return sum(c.operand_bytes for c in one.exchanges if c.kind == kind)
+
+
+def _gathers(found: Sequence[Cost]) -> Claim:
+    others = {c.kind: c for one in found for c in one.exchanges if c.kind != "all-reduce"}
+    shown = ", ".join(f"{kind} in {c.op_name or 'the step'}" for kind, c in others.items())
+    return Claim("nothing but all-reduces: no activations are gathered", not others, shown or "so")
+
+
+def _all_reduces(found: Sequence[Cost], config: ConfigDict, per_device: int) -> Claim:
+    counts = [sum(c.kind == "all-reduce" for c in one.exchanges) for one in found]
+    group, part = config.bn_group_size, per_device // config.optimizer.accumulate_steps
+    local = group is not None and part % group == 0
+    what = f"at most {MOST_ALL_REDUCES} all-reduces"
+    shown = ", ".join(map(str, counts))
+    if not local:
+        return Claim(what, None, f"{shown}; the groups of batch norm lie over several devices")
+    return Claim(what, all(count <= MOST_ALL_REDUCES for count in counts), shown)

@@ -1,0 +1,113 @@
+"""Named TPU topologies: devices that a program can be compiled for, though none of them is here."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from branchnets.aot.chips import CHIPS, Chip
+from branchnets.errors import ConfigError, UserError, nearest
+
+#: A few of each generation; any mesh of chips that the generation has will do.
+KNOWN = (
+    *("v2:2x2", "v2:4x4", "v2:8x8", "v2:16x16"),
+    *("v3:2x2", "v3:4x4", "v3:8x8", "v3:16x16", "v3:32x32"),
+    *("v4:2x2x1", "v4:2x2x2", "v4:4x4x4", "v4:8x8x8", "v4:8x8x16"),
+    *("v5e:1x1", "v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16"),
+    *("v5p:2x2x1", "v5p:4x4x4", "v5p:8x8x8"),
+    *("v6e:1x1", "v6e:2x2", "v6e:4x4", "v6e:8x8", "v6e:16x16"),
+)
+
+#: Generation -> number of devices -> the topology that has them.
+SWEEPS: dict[str, dict[int, str]] = {
+    "v3": {8: "v3:2x2", 64: "v3:4x8", 256: "v3:8x16", 1024: "v3:16x32"},
+    "v4": {8: "v4:2x2x2", 64: "v4:4x4x4", 256: "v4:4x8x8", 1024: "v4:8x8x16"},
+}
+
+# Both cores of a v4 chip work as one device where Cloud TPU's VMs start it; libtpu's own default
+# here is one device a core. The later generations have it right by themselves.
+_OPTIONS: dict[str, dict[str, Any]] = {"v4": {"chip_config_name": "megacore"}}
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Devices of one slice.
+
+    Attributes:
+      name: "v5e:16x16".
+      chip: what they are made of.
+      devices: to compile for, in the order of a mesh.
+    """
+
+    name: str
+    chip: Chip
+    devices: tuple[Any, ...]
+
+    @property
+    def hbm_bytes(self) -> int:
+        """Memory of a device."""
+        return self.chip.hbm_bytes // self.chip.devices
+
+
+def prepare_environment() -> None:
+    """Keeps JAX from looking for a TPU that is not here; before JAX starts its devices."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu else asks a cloud what it runs on
+    # Two compilations at once would else be one too many for libtpu.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    # Or it complains that no cloud has told it where it runs.
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v2-8")
+    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
+    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+
+
+def parse(name: str) -> Chip:
+    """The chip of a topology's name.
+
+    Raises:
+      ConfigError: no such generation, or no mesh; the message names those that are known.
+    """
+    match = re.fullmatch(r"([a-z0-9]+):[1-9]\d*(x[1-9]\d*)+", name)
+    generation = match[1] if match else name.partition(":")[0]
+    if match is None or generation not in CHIPS:
+        close = nearest(name, KNOWN)
+        hint = f"{close} " if close.startswith("Did") else ""
+        raise ConfigError(
+            f"unknown topology {name!r}. {hint}A name is GENERATION:MESH, with a generation of "
+            f"{', '.join(CHIPS)} and a mesh of chips; some are {', '.join(KNOWN)}."
+        )
+    return CHIPS[generation]
+
+
+def find(name: str) -> Topology:
+    """The topology of that name.
+
+    Raises:
+      ConfigError: there is no such topology.
+      UserError: libtpu is not installed; the message says how to.
+    """
+    chip = parse(name)
+    from importlib.util import find_spec
+
+    if find_spec("libtpu") is None:
+        raise UserError(
+            "compiling for a TPU needs its compiler, libtpu, which is not installed: "
+            'pip install "branchnets[tpu]", or pip install libtpu.'
+        )
+    import jax
+    from jax.experimental import topologies
+
+    try:
+        found = topologies.get_topology_desc(
+            platform="tpu", topology_name=name, **_OPTIONS.get(chip.name, {})
+        )
+    except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"topology {name!r}: libtpu does not have it ({first[:200]}); some that it has are "
+            f"{', '.join(KNOWN)}."
+        ) from error
+    return Topology(name, chip, tuple(found.devices))

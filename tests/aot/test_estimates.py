@@ -1,0 +1,145 @@
+"""Topologies, the roofline, the largest batch and what a sweep must show; nothing is compiled."""
+
+import dataclasses
+
+import pytest
+
+from branchnets.aot import fits, roofline, study, tables, topologies
+from branchnets.aot.chips import CHIPS, Chip
+from branchnets.aot.collectives import Collective
+from branchnets.aot.cost import Cost, needed, reason
+from branchnets.engine import config as configs
+from branchnets.errors import ConfigError
+
+CHIP = Chip("made up", 100.0, 1000, 50.0, 10.0, 2, "nowhere")  # two devices: 50, 500, 25 and 5
+
+
+def test_a_topology_names_a_chip_and_a_mesh():
+    assert topologies.parse("v5e:16x16") is CHIPS["v5e"]
+    for name in topologies.KNOWN:
+        topologies.parse(name)
+    for sizes in topologies.SWEEPS.values():
+        for devices, name in sizes.items():
+            mesh = [int(side) for side in name.partition(":")[2].split("x")]
+            chips = 1
+            for side in mesh:
+                chips *= side
+            assert chips * topologies.parse(name).devices == devices
+
+
+@pytest.mark.parametrize("name", ["v2", "v2:", "v2:2", "v99:2x2", "v2:0x2", "v2:2x2 ", "2x2"])
+def test_a_wrong_topology_is_told_which_there_are(name):
+    with pytest.raises(ConfigError, match="v2:2x2.*v6e:16x16"):
+        topologies.parse(name)
+
+
+def test_the_roofline_is_the_slower_of_two_and_the_network():
+    sent = [Collective("all-reduce", 10, False, ""), Collective("all-gather", 1, False, "")]
+    found = roofline.estimate(
+        CHIP, 4, flops=100.0, bytes_accessed=25.0, model_flops=50.0, collectives=sent
+    )
+    assert found.compute_seconds == 2.0 and found.memory_seconds == 1.0
+    assert found.network_seconds == pytest.approx((2 * 10 * 3 / 4 + 3) / 5)
+    assert found.step_seconds == pytest.approx(2.0 + 18 / 5)
+    assert found.mfu == pytest.approx(50 / (5.6 * 50))
+    alone = roofline.estimate(
+        CHIP, 1, flops=1.0, bytes_accessed=50.0, model_flops=1.0, collectives=[]
+    )
+    assert alone.step_seconds == 2.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"),
+    [("all-reduce", 12.0), ("all-gather", 24.0), ("reduce-scatter", 6.0), ("all-to-all", 6.0)]
+    + [("collective-permute", 8.0)],
+)
+def test_what_a_device_sends(kind, sent):
+    assert roofline.sent_bytes(Collective(kind, 8, False, ""), 4) == sent
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5, 40, 63])
+@pytest.mark.parametrize("guess", [None, 1, 40, 1000])
+def test_the_largest_batch_is_found_in_few_tries(limit, guess):
+    tried = []
+
+    def enough(batch):
+        assert batch % 8 == 0 and 0 < batch < 512
+        tried.append(batch)
+        return batch <= 8 * limit
+
+    assert fits.largest(enough, 8, 512, guess) == 8 * limit
+    assert len(tried) <= 8
+    if guess == 40 and limit == 5:
+        assert tried == [40, 48]
+
+
+def test_what_a_batch_is_a_multiple_of():
+    config = configs.base("plain")
+    config.bn_group_size = 12
+    assert fits.unit(config, 8, train=True) == 24 and fits.unit(config, 8, train=False) == 8
+    config.optimizer.accumulate_steps = 3
+    assert fits.unit(config, 8, train=True) == 72
+    config.bn_group_size = None
+    config.augment.mixup = 0.2
+    assert fits.unit(config, 8, train=True) == 48
+
+
+def test_the_message_of_the_compiler_is_read():
+    message = (
+        "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space "
+        "hbm. Used 9.50G of 7.48G hbm. Exceeded hbm capacity by 2.02G.\nTotal hbm usage >= 10G:"
+    )
+    assert needed(message) == round(9.5 * 2**30)
+    assert reason(message) == "Used 9.50G of 7.48G hbm. Exceeded hbm capacity by 2.02G."
+    assert needed("RESOURCE_EXHAUSTED: something else") is None
+
+
+def made(devices, reduces=(100,), **changed):
+    exchanges = [Collective("all-reduce", size, False, "") for size in reduces]
+    cost = Cost(
+        *(f"v3:{devices}", "train", devices, 4 * devices, True, {"input": 1}, 1000, 100, 1.0),
+        **dict(flops=1e9, bytes_accessed=1e6, exchanges=exchanges, collectives=[]),
+    )
+    return dataclasses.replace(cost, **changed)
+
+
+@pytest.mark.parametrize(
+    ("found", "held"),
+    [
+        ([made(8), made(64)], [True] * 5),
+        ([made(8), made(64, flops=1.02e9)], [False, True, True, True, True]),
+        ([made(8), made(64, bytes_accessed=1.009e6)], [True] * 5),
+        ([made(8), made(64, reduces=(100, 3))], [True, True, False, True, True]),
+        ([made(8, (40,)), made(64, (40,))], [True, True, False, True, True]),
+        ([made(8, (50,)), made(64, (50,))], [True] * 5),
+        ([made(8, (20,) * 5), made(64, (25,) * 4)], [True, True, True, True, False]),
+        (
+            [made(8, exchanges=[Collective("all-reduce", 100, False, "")] * 1), made(64)],
+            [True] * 5,
+        ),
+        ([made(8), made(64, fits=False)], [False]),
+    ],
+)
+def test_what_a_sweep_must_show(found, held):
+    config = configs.base("plain")
+    config.bn_group_size = 2
+    claims = study.claims(found, config, 4)
+    assert [claim.holds for claim in claims] == held
+    assert tables.claims_table(claims).count("FAILS") == held.count(False)
+
+
+def test_gathered_activations_are_found_and_groups_over_devices_claim_nothing():
+    gathered = Collective("all-gather", 5, False, "jit(run)/conv")
+    found = [made(8), made(64, exchanges=[Collective("all-reduce", 100, False, ""), gathered])]
+    config = configs.base("plain")
+    claims = study.claims(found, config, 4)
+    assert [claim.holds for claim in claims] == [True, True, True, False, None]
+    assert "all-gather in jit(run)/conv" in claims[3].shown
+
+
+def test_a_step_that_does_not_fit_is_told_beside_one_that_does():
+    no = made(8, fits=False, needed_bytes=2000, reason="Used 2K of 1K hbm.", largest_batch=24)
+    text = tables.table([made(8), dataclasses.replace(no, step="eval")])
+    assert "eval does not fit: it needs 2 kB a device, of 1 kB (Used 2K of 1K hbm.)" in text
+    assert "--config.eval.batch_size=24" in text
+    assert "does not fit" in tables.sweep_table([no])
