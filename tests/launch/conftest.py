@@ -26,14 +26,16 @@ class Cloud:
     def scenario(self, **fields: object) -> None:
         (self.folder / "scenario.json").write_text(json.dumps(fields))
 
-    def run(self, script: str, *arguments: str, **more) -> subprocess.CompletedProcess:
+    def run(
+        self, script: str, *arguments: str, timeout: int = 60, **more
+    ) -> subprocess.CompletedProcess:
         common = ["--name=pod", "--zone=z", "--interval=0.02"]
         return subprocess.run(
             ["bash", str(ROOT / "launch/tpu" / f"{script}.sh"), *common, *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout,
             **more,
         )
 

@@ -1,9 +1,17 @@
 """A run is followed to its end through preemptions, failing workers and broken connections."""
 
+import json
+import os
+import pathlib
+import shutil
+import sys
+import time
+
 import pytest
 
 from branchnets.engine import stopping
 
+ROOT = pathlib.Path(__file__).parents[2]
 SPOT = ["--spot"]
 
 
@@ -16,7 +24,7 @@ def test_a_finished_run_ends_the_watch(cloud):
 
 
 def test_codes_that_say_start_again(cloud):
-    codes = [stopping.PREEMPTED, 76, 134, 137, 143]
+    codes = [stopping.PREEMPTED, stopping.PEER_LOST, 134, 137, 143]
     cloud.up(1)
     cloud.plan(" ".join(map(str, [*codes, 0])))
     cloud.start()
@@ -156,3 +164,35 @@ def test_watching_needs_a_run(cloud):
     cloud.up(1)
     done = cloud.run("watch")
     assert done.returncode == 2 and "run.sh" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_real_trainer_is_stopped_and_brought_to_its_end(cloud):
+    """It saves on SIGTERM, ends with 75, is started again by the watch, and finishes."""
+    cloud.up(1)
+    base = cloud.folder / "vm0/branchnets"
+    python = base / "venv/bin/python"
+    python.unlink()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    shutil.rmtree(base / "source")
+    (base / "source").symlink_to(ROOT)
+    cloud.environment["JAX_COMPILATION_CACHE_DIR"] = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    workdir = cloud.folder / "run"
+    config = ["--config=configs/coded_digits.py:smoke", f"--workdir={workdir}"]
+    # Long enough to be met in the middle, with nothing but steps.
+    config += ["--config.epochs=300", "--config.log.every_steps=1"]
+    config += ["--config.eval.every_epochs=0", "--config.checkpoint.every_epochs=0"]
+    cloud.ok("run", *config)
+    metrics = workdir / "metrics.jsonl"
+    for _ in range(600):
+        if metrics.exists() and metrics.read_text():
+            break
+        time.sleep(0.2)
+    assert f"state=ended code={stopping.PREEMPTED}" in cloud.ok("run", "--stop")
+    assert list((workdir / "checkpoints").iterdir()) and not (workdir / "summary.json").exists()
+    said = cloud.ok("watch", timeout=300)
+    assert f"ended with {stopping.PREEMPTED}; restart 1" in said and "finished on 1 worker" in said
+    assert (workdir / "summary.json").exists()
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == sorted(steps)  # it went on, and did not begin anew
