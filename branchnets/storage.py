@@ -234,6 +234,27 @@ def is_url(place: object) -> bool:
     return "://" in str(place)
 
 
+def check_bucket(place: AnyPath) -> None:
+    """Looks at the bucket itself, as orbax does before it deletes an older checkpoint in it.
+
+    Raises:
+      StorageError: that is not allowed, which would otherwise be told after the first saves.
+    """
+    if not isinstance(place, RemotePath):
+        return
+    bucket = PurePosixPath(place._rest).parts[0]
+    try:
+        from google.cloud import storage
+
+        storage.Client().get_bucket(bucket)
+    except Exception as error:
+        raise StorageError(
+            f"the bucket {bucket} cannot be looked at: {str(error).partition(chr(10))[0]}. Beside "
+            "its objects (roles/storage.objectAdmin) the account must be allowed to see the bucket "
+            "(storage.buckets.get, as in roles/storage.legacyBucketReader)."
+        ) from error
+
+
 def move_folder(folder: AnyPath, target: AnyPath, mark: str) -> None:
     """Renames a folder; on an object store, so that one with the mark is whole at any time.
 

@@ -62,6 +62,8 @@ def two_processes():
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
         environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(filter(None, sys.path))}
+        clients = ("STORAGE_", "TENSORSTORE_", "GOOGLE_", "GCSFS_")  # of a stand-in, see `gcs`
+        environment |= {n: v for n, v in os.environ.items() if n.startswith(clients)}
         workers = [
             subprocess.Popen(
                 [sys.executable, "-c", source, str(process), port, *map(str, arguments)],

@@ -63,8 +63,9 @@ class Server:
 
     Attributes:
       blobs: name -> object.
-      before: called with (method, name of the object or "") before each request is done; it may
-        wait, or raise :class:`Refusal` with a status.
+      before: called with (method, name of the object; "/" of the bucket, or "" of a listing)
+        before each request is done; it may wait, or raise :class:`Refusal` with a status. What an
+        upload brings is there just after ("UPLOAD", name).
       requests: (method, name) of each.
     """
 
@@ -194,6 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
         store, unquote = self.store, urllib.parse.unquote
         copied, one = _COPY.fullmatch(path), _OBJECT.fullmatch(path)
         name = unquote((copied or one)[2]) if copied or one else query.get("name", "")
+        if path == f"/storage/v1/b/{BUCKET}":
+            name = "/"
         store.requests.append((self.command, name))
         store.before(self.command, name)
         if path.startswith("/upload/") or path.startswith("/resumable/"):

@@ -23,10 +23,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
+from branchnets import storage
 from branchnets.engine import disk, distributed, filelist
 from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
 from branchnets.engine.stored import Stored
-from branchnets.errors import CheckpointError, PeerLost, UserError
+from branchnets.errors import CheckpointError, PeerLost
 from branchnets.storage import AnyPath, as_path
 
 _ITEM = "default"  # orbax's name for the one item of a step
@@ -82,7 +83,7 @@ class Checkpoints:
         asynchronous: bool = True,
         read_only: bool = False,
         report: Callable[[str], None] = _print,
-        check: Callable[[], None] | None = None,
+        check: Callable[[], None] = lambda: None,
     ):
         if keep_latest < 1:
             raise ValueError("keep_latest must be at least 1")
@@ -174,11 +175,7 @@ class Checkpoints:
         return True
 
     def _is_there(self, step: int) -> int:
-        try:
-            if self._check is not None:
-                self._check()
-        except UserError as error:
-            raise CheckpointError(str(error)) from error
+        self._check()
         return int(step in self.all_steps())
 
     def replace(self, step: int, state: Any, metrics: Mapping[str, Any] | None = None) -> None:
@@ -283,6 +280,7 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is not None:
             return self._manager
+        _on_first_process(lambda: storage.check_bucket(self.directory))
         _on_first_process(self._stored.put_right)
         # Orbax reads the metrics of every step when it starts, and fails on damaged ones.
         _on_first_process(self._stored.set_aside_damaged)

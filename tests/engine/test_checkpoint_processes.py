@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 WORKER = """
-import pathlib, sys
+import sys
 import jax
-process, port, directory = int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+from branchnets.storage import as_path
+process, port, directory = int(sys.argv[1]), sys.argv[2], as_path(sys.argv[3])
 jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=process)
 import numpy as np
 from jax.experimental import multihost_utils
@@ -56,6 +57,11 @@ else:
 
 @pytest.mark.multiprocess
 def test_two_processes_save_agree_on_damage_and_restore(tmp_path, two_processes):
-    outputs = two_processes(WORKER, tmp_path / "checkpoints")
+    outputs = two_processes(WORKER, f"{tmp_path}/checkpoints")
     assert "damaged-1, damaged-2, damaged-2-2" in outputs[0][0]
     assert "process 0: no checkpoint" in outputs[1][0]
+
+
+@pytest.mark.multiprocess
+def test_two_processes_share_a_bucket(gcs, two_processes):
+    test_two_processes_save_agree_on_damage_and_restore("gs://bucket/shared", two_processes)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 
+import jax
 import numpy as np
 import pytest
 from engine_commands import Command, assert_same_run
+from ml_collections import ConfigDict
 from PIL import Image
 
 from branchnets import storage
+from branchnets.engine import transfer
+from branchnets.engine.runs import load_run
+from branchnets.engine.setup import prepare
+from branchnets.errors import ConfigError
 from branchnets.main import main
 from branchnets.tools import analyze, predict, slim, table
 
@@ -90,6 +96,25 @@ def finished(whole, gcs_process):
             path = f"runs/finished/{file.relative_to(whole).as_posix()}"
             gcs_process.put(path, file.read_bytes())
     return "gs://bucket/runs/finished"
+
+
+def test_a_run_or_weights_to_begin_with(finished, gcs):
+    run = load_run(finished)
+    file = "gs://bucket/weights/some.safetensors"
+    run.save_weights(file)
+    setup = prepare(run.config, jax.devices()[:1])
+    read = [
+        transfer.read_source(ConfigDict({"source": source, "checkpoint": "latest"}), setup)
+        for source in (finished, file)
+    ]
+    setup.inputs.close()
+    assert read[0].record["step"] == run.step and read[0].class_names is not None
+    assert read[0].arrays.keys() >= read[1].arrays.keys() > set()
+    for name, array in read[1].arrays.items():
+        np.testing.assert_array_equal(array, read[0].arrays[name])
+    with pytest.raises(ConfigError, match="gs://bucket/nothing is neither a run directory"):
+        nothing = ConfigDict({"source": "gs://bucket/nothing", "checkpoint": "latest"})
+        transfer.read_source(nothing, setup)
 
 
 def test_evaluation_and_tools(finished, gcs, whole, tmp_path, capsys):

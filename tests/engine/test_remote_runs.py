@@ -82,7 +82,7 @@ def test_the_run_that_was_started_last_has_the_directory(place, capsys):
     assert [line["step"] for line in read_metrics(place / "metrics.jsonl")] == [1]
     third, _ = started(place)
     with saved(place, check=second.check_held) as checkpoints:
-        with pytest.raises(CheckpointError, match="was taken over"):
+        with pytest.raises(RunDirError, match="was taken over"):
             checkpoints.save(2, steps(2.0))
         assert checkpoints.all_steps() == [1]
     second.close()
@@ -100,6 +100,27 @@ def test_what_the_service_refuses_is_an_error_and_never_a_new_run(place, gcs):
 
     gcs.before = refuse
     with pytest.raises(RunDirError, match=r"gs://bucket/[\w/]* cannot be read: Forbidden"):
+        RunDir(place)
+
+
+def test_an_account_that_may_not_see_the_bucket_is_told_what_it_needs(place, gcs):
+    def refuse(method, name):
+        if name == "/":
+            raise Refusal(403)
+
+    gcs.before = refuse
+    with pytest.raises(CheckpointError, match="the bucket bucket cannot be .*legacyBucketReader"):
+        saved(place).save(1, steps(1.0))
+
+
+def test_what_is_not_installed_is_named(place, monkeypatch):
+    import fsspec.core
+
+    def url_to_fs(*arguments, **options):
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", url_to_fs)
+    with pytest.raises(RunDirError, match=r"Please install gcsfs .*branchnets\[gcs\]"):
         RunDir(place)
 
 
