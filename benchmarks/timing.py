@@ -39,12 +39,14 @@ class Result:
       examples_per_s: batch size over that.
       compile_s: seconds spent compiling the step; None where nothing is compiled.
       peak_bytes: most memory that a step needs; how that is found is the benchmark's to say.
+      macs: multiply-adds of a forward pass of one example; None where nobody counted.
     """
 
     median_s: float
     examples_per_s: float
     compile_s: float | None
     peak_bytes: int | None
+    macs: int | None = None
 
 
 def parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -112,11 +114,15 @@ def in_turn(
 
 
 def result(
-    times: Sequence[float], batch: int, compile_s: float | None, peak_bytes: int | None
+    times: Sequence[float],
+    batch: int,
+    compile_s: float | None,
+    peak_bytes: int | None,
+    macs: int | None = None,
 ) -> Result:
     """The figures of one model from the seconds of its steps."""
     median = statistics.median(times)
-    return Result(median, batch / median, compile_s, peak_bytes)
+    return Result(median, batch / median, compile_s, peak_bytes, macs)
 
 
 def show(
@@ -133,7 +139,10 @@ def show(
     setup = {**setup, "cores": os.cpu_count(), "python": platform.python_version()}
     if as_json:
         document = {
-            "models": {name: asdict(figures) for name, figures in results.items()},
+            "models": {
+                name: {**asdict(figures), "times_s": list(times[name])}
+                for name, figures in results.items()
+            },
             "setup": setup,
         }
         print(json.dumps(document, indent=2))

@@ -131,6 +131,18 @@ class CodedBlock(Block):
     def expansion(self, inner: int, channels: int, branches: int) -> nn.Conv2d:
         return nn.Conv2d(inner, branches * channels, 1, groups=branches, bias=False)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """y in evaluation: Eqs. 2 and 3 alone."""
+        t = self.expand(self.hidden(x)).unflatten(1, (self.branches, -1))
+        total = t.square().mean(dim=(1, 2, 3, 4), keepdim=True)
+        return self.close(t / total.sqrt(), x)
+
+    def close(self, t: Tensor, x: Tensor) -> Tensor:
+        """y from the branches' outputs [B, N, C, H, W]."""
+        # The sum leaves channels_last, which the layers after it are faster in.
+        y = self.expand_bn(t.sum(dim=1).contiguous(memory_format=torch.channels_last))
+        return functional.relu(y + self.shortcut(x), inplace=True)
+
     def coded(self, x: Tensor, labels: Tensor, drop: Tensor) -> tuple[Tensor, Tensor]:
         """(y, this block's coding loss); `drop` [B, N] has dropSubNN's factors."""
         t = self.expand(self.hidden(x)).unflatten(1, (self.branches, -1))  # [B, N, C, H, W]
@@ -139,10 +151,7 @@ class CodedBlock(Block):
         t = t / total.sqrt()[:, :, None, None, None]  # Eq. 3
         energy = energy / total  # of the normalised t, since E(a t) = a^2 E(t)
         loss = (self.ratio * energy - self.codes[labels]).pow(4).mean()  # Eq. 5
-        t = t * drop[:, :, None, None, None]
-        # The sum leaves channels_last, which the layers after it are faster in.
-        y = self.expand_bn(t.sum(dim=1).contiguous(memory_format=torch.channels_last))
-        return functional.relu(y + self.shortcut(x), inplace=True), loss
+        return self.close(t * drop[:, :, None, None, None], x), loss
 
 
 class Network(nn.Module):
@@ -177,15 +186,23 @@ class Network(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def logits(self, images: Tensor) -> Tensor:
+        """[B, K] in evaluation."""
+        x = self.stem(images)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x.mean(dim=(2, 3)))
+
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stem(images)
-        coding = torch.zeros(())
-        ratio, drop = None, torch.ones(())
+        coding = torch.zeros((), device=x.device)
+        ratio, drop = None, torch.ones((), device=x.device)
         for block in self.blocks:
             if isinstance(block, CodedBlock):
                 if block.ratio != ratio:  # one draw for a run of blocks of one coding scheme
                     ratio, keep = block.ratio, 1 - self.drop_rate
-                    drop = torch.rand(len(images), block.branches).lt(keep).float() / keep
+                    drop = torch.rand(len(images), block.branches, device=x.device).lt(keep)
+                    drop = drop.float() / keep
                 x, loss = block.coded(x, labels, drop)
                 coding = coding + loss
             else:

@@ -13,31 +13,20 @@ step needs: arguments + outputs + temporaries - aliased.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from benchmarks import timing
-from benchmarks.variants import Variant, parse
+from benchmarks import models
+from benchmarks.variants import Variant
 from branchnets import families
 from branchnets.engine import mesh as meshes
 from branchnets.engine import optim
 from branchnets.engine import state as states
 from branchnets.engine import step as steps
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled step: `run()` takes one and waits for it."""
-
-    run: Callable[[], None]
-    compile_s: float
-    peak_bytes: int
 
 
 def compile_model(
@@ -46,7 +35,7 @@ def compile_model(
     classes: int | None,
     batch: int,
     dtype: str,
-) -> Compiled:
+) -> models.Compiled:
     """Builds a model's training step for the first device and compiles it.
 
     Args:
@@ -89,17 +78,8 @@ def compile_model(
     )
     like = jax.eval_shape(one_step, state, arrays)[1]
     tally = jax.device_put(steps.empty_tally(like), copy)
-    start = time.perf_counter()
     jitted: Any = steps.compile_step(one_step, mesh)
-    compiled = jitted.lower(state, arrays, tally).compile()
-    compile_s = time.perf_counter() - start
-    memory = compiled.memory_analysis()
-    peak = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
+    compiled, compile_s, peak = models.timed_compile(jitted, state, arrays, tally)
     carried = (state, tally)
 
     def run() -> None:
@@ -107,49 +87,12 @@ def compile_model(
         state, tally, _ = jax.block_until_ready(compiled(carried[0], arrays, carried[1]))
         carried = (state, tally)
 
-    return Compiled(run, compile_s, peak)
+    return models.Compiled(run, compile_s, peak)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line."""
-    options = timing.parser("train_step", (__doc__ or "").splitlines()[0])
-    options.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)"
-    )
-    arguments = options.parse_args(argv)
-    try:
-        variants = {word: parse(word) for word in arguments.models}
-        usual = {word: variant.entry.image_shape for word, variant in variants.items()}
-        size = timing.common_size(usual, arguments.size)
-        compiled = {}
-        for name, variant in variants.items():
-            shape = (*size, variant.entry.image_shape[2])
-            compiled[name] = compile_model(
-                variant, shape, arguments.classes, arguments.batch, arguments.dtype
-            )
-            timing.say(f"compiled {name} in {compiled[name].compile_s:.1f} s")
-    except ValueError as error:
-        options.error(str(error))
-
-    times = timing.in_turn(
-        {name: each.run for name, each in compiled.items()},
-        arguments.rounds,
-        clock=timing.CLOCKS[arguments.clock],
-    )
-    results = {
-        name: timing.result(times[name], arguments.batch, each.compile_s, each.peak_bytes)
-        for name, each in compiled.items()
-    }
-    setup = {
-        "jax": jax.__version__,
-        "device": jax.devices()[0].device_kind,
-        "batch": arguments.batch,
-        "size": "x".join(map(str, size)),
-        "rounds": arguments.rounds,
-        "dtype": arguments.dtype,
-        "clock": arguments.clock,
-    }
-    timing.show(results, setup, arguments.json, times)
+    models.measure("train_step", __doc__ or "", compile_model, argv)
 
 
 if __name__ == "__main__":

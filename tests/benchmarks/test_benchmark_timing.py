@@ -35,8 +35,17 @@ def test_json_document(capsys):
             "examples_per_s": 4.0,
             "compile_s": 3.0,
             "peak_bytes": 2_000_000_000,
+            "macs": None,
+            "times_s": [2.0, 1.0, 9.0],
         },
-        "second": {"median_s": 5.0, "examples_per_s": 1.6, "compile_s": None, "peak_bytes": None},
+        "second": {
+            "median_s": 5.0,
+            "examples_per_s": 1.6,
+            "compile_s": None,
+            "peak_bytes": None,
+            "macs": None,
+            "times_s": [5.0, 5.0],
+        },
     }
     assert document["setup"]["batch"] == 8
 

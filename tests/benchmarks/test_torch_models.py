@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from benchmarks import torch_models  # noqa: E402
-from benchmarks.torch_yardstick import make_step  # noqa: E402
+from benchmarks.torch_yardstick import Form, make_step  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -53,11 +53,32 @@ def test_coded_block_follows_the_equations():
     torch.testing.assert_close(loss, sum(terms) / len(terms))
 
 
-def test_a_step_lowers_the_loss(monkeypatch):
-    small = dataclasses.replace(
+def test_evaluation_computes_what_training_does_without_drops_and_running_averages():
+    torch.manual_seed(0)
+    block = torch_models.CodedBlock(8, 12, 4, 3, 1, torch_models.codewords(10, 4, 2)).double()
+    torch.nn.init.ones_(block.expand_bn.weight)
+    x, labels = torch.randn(2, 8, 5, 5).double(), torch.tensor([3, 7])
+    expected, _ = block.eval().coded(x, labels, torch.ones(2, 4).double())
+    torch.testing.assert_close(block(x), expected)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    shape = dataclasses.replace(
         torch_models.SHAPES["coded_resnext29_10x11d_cifar10"], depths=(1, 1, 1), width=2
     )
-    monkeypatch.setitem(torch_models.SHAPES, "small", small)
-    step = make_step("small", batch=8, size=8, classes=None)
+    monkeypatch.setitem(torch_models.SHAPES, "small", shape)
+    return "small"
+
+
+def test_a_step_lowers_the_loss(small):
+    step = make_step(small, Form(batch=8, size=8))
     losses = [step() for _ in range(15)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_half_precision_and_inference(small):
+    losses = [make_step(small, Form(8, 8, dtype=dtype))() for dtype in ("float32", "bfloat16")]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.02)
+    logit = make_step(small, Form(8, 8, inference=True))
+    assert logit() == logit() != 0

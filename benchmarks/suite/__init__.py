@@ -1,0 +1,1 @@
+"""All benchmarks of speed as one suite: `python -m benchmarks`."""

@@ -1,0 +1,190 @@
+"""The suite of benchmarks: what it runs, what it keeps, what its page says."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+import branchnets
+from benchmarks import __main__ as suite
+from benchmarks import inference, peaks, variants
+from benchmarks.suite import page, plan, run
+from benchmarks.suite.store import Record, Store
+
+RUN = {"commit": "0123456789", "dirty": False, "date": "2026-01-02", "command": "python -m x"}
+
+
+def test_every_registered_model_is_measured_and_nothing_else():
+    words = [word for group in plan.GROUPS for word in group.models]
+    assert {variants.parse(word).name for word in words} == set(branchnets.list_models())
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize("scale", [plan.Scale(), plan.Scale(quick=True)])
+def test_jobs_have_names_of_their_own(scale):
+    jobs = list(plan.jobs(scale, plan.PARTS))
+    names = [(job.part, job.name) for job in jobs]
+    assert len(names) == len(set(names))
+    assert {job.part for job in jobs} >= set(plan.PARTS) - {"torch"}
+    assert len(jobs) > 30 or scale.quick
+    assert [job.part for job in plan.jobs(scale, ("input",))][0] == "input"
+
+
+def test_an_accelerator_has_its_own_batches():
+    job = next(iter(plan.jobs(plan.Scale(accelerator=True, dtype="bfloat16"), ("steps",))))
+    assert "--batch=1024" in job.arguments and "--dtype=bfloat16" in job.arguments
+    torch = next(iter(plan.jobs(plan.Scale(accelerator=True, dtype="bfloat16"), ("torch",))))
+    assert {"--device=cuda", "--dtype=bfloat16", "--compile"} <= set(torch.arguments)
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Stands in for the benchmarks: a job's first argument is a program; returns what ran."""
+    ran = []
+    original = run.finish
+
+    def finish(command, limit):
+        ran.append(command[3])
+        return original([sys.executable, "-c", command[3]], limit)
+
+    monkeypatch.setattr(run, "finish", finish)
+    return ran
+
+
+def job(program, name="a", part="steps"):
+    return plan.Job(part, name, "train_step", (program,))
+
+
+def test_what_has_a_result_of_this_commit_is_not_run_again(processes, tmp_path):
+    store, program = Store(tmp_path), "print('{\"x\": 1}')"
+    jobs = [job(program), job("raise SystemExit(3)", "b")]
+    assert run.run(jobs, store, RUN, limit=60) == 1
+    found = store.read("steps")
+    assert found["a"].document == {"x": 1} and found["a"].run == RUN
+    assert found["b"].reason == "exit status 3" and found["b"].document == {}
+    assert found["a"].command.startswith("python -m benchmarks.train_step ")
+
+    assert run.run(jobs, store, RUN, limit=60) == 0 and len(processes) == 2
+    run.run(jobs, store, RUN, limit=60, again=True)
+    run.run(jobs, store, {**RUN, "commit": "another"}, limit=60)
+    run.run([job(program + "#")], store, {**RUN, "commit": "another"}, limit=60)
+    assert len(processes) == 2 + 2 + 2 + 1
+    run.run([job(program)], store, {**RUN, "dirty": True}, limit=60)
+    assert len(processes) == 8 and list(store.read("steps")) == ["a", "b"]
+    assert run.run([job(program, part="torch")], store, RUN, limit=60) == 0
+    assert len(processes) == 8  # no environment with PyTorch was named
+
+
+@pytest.mark.parametrize(
+    ("program", "limit", "reason"),
+    [
+        ("import time; time.sleep(60)", 0.5, "not done in 0.5 s"),
+        ("import os; os.kill(os.getpid(), 9)", 60, "lack of memory"),
+        ("raise SystemExit('prog: error: needs 9.0 GB')", 60, "needs 9.0 GB"),
+        ("print('no JSON')", 60, "Expecting value"),
+    ],
+)
+def test_what_does_not_fit_is_kept_with_the_reason(processes, tmp_path, program, limit, reason):
+    assert run.run([job(program)], Store(tmp_path), RUN, limit=limit) == 1
+    found = Store(tmp_path).read("steps")["a"]
+    assert reason in found.reason
+    text = page.write(Store(tmp_path))
+    assert "## Without a result" in text and f"| steps | a | {found.reason}" in text
+    assert "Training steps" not in text
+
+
+def figures(median, macs=None):
+    return {
+        "median_s": median, "examples_per_s": 8 / median, "compile_s": 4.0,
+        "peak_bytes": 2_000_000_000, "macs": macs, "times_s": [median, 0.9 * median],
+    }  # fmt: skip
+
+
+def add(store, part, name, document, run_of=RUN):
+    store.write(Record(part, name, run_of, "python -m y", 0.5, 1.0, None, document))
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two models of a group, the second of them in PyTorch too; one network slimmed; input."""
+    store = Store(tmp_path / "results")
+    setup = {"device": "NVIDIA H100", "batch": 8, "size": "4x4", "dtype": "bfloat16", "jax": "1.0",
+             "python": "3.x", "cores": 2}  # fmt: skip
+    models = {"plain": figures(0.5, 10**12), "coded": figures(0.6, 10**12)}
+    add(store, "steps", "plain", {"models": models, "setup": setup})
+    other = {**RUN, "commit": "abcdefghij", "dirty": True}
+    torch = {"models": {"coded": figures(3.0)}, "setup": {"torch": "2.x", "python": "3.y"}}
+    add(store, "torch", "steps: plain", torch, other)
+    slim = {
+        "taken_out": "class 0", "parameters": {"full": 100, "slim": 40}, "macs_ratio": 0.6,
+        "times": [{"batch": 32, "full_ms": 2.0, "slim_ms": 1.0, "ratio": 0.5}],
+    }  # fmt: skip
+    add(store, "slim", "net", slim)
+    add(store, "input", "streamed", {"streamed": {"folder, 160": {"images_per_s": 123.4}}})
+    return store
+
+
+def lines_of(text, title):
+    body = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    return [line for line in body.splitlines() if line.startswith("|")][2:]
+
+
+def test_the_page_says_where_every_number_is_from(results):
+    text = page.write(results)
+    compared = lines_of(text, "What is compared with what")
+    assert compared == ["| training steps | coded | 1.200 | plain | 5.00 | a, b |"]
+    plain, coded = lines_of(text, "Training steps")
+    # 6 x 10^12 operations an image, 16 images a second, of 989 TFLOP/s.
+    assert "| 96,000 (9.7% of peak) |" in plain and plain.endswith("| – | – | a |")
+    assert "| 3.0000 (2.7000–3.0000) |" in coded and coded.endswith("| a, b |")
+    assert lines_of(text, "Slimmed against full")[0].endswith("| 2.00 | 1.00 | 0.500 | a |")
+    assert "123 images/s a core" in lines_of(text, "Input")[0]
+    first, second = lines_of(text, "Runs")
+    assert first.startswith("| a | 0123456 |") and "| abcdefg and changes |" in second
+    assert "NVIDIA H100, 2 cores" in text and "torch 2.x" in text
+
+
+def test_the_page_alone_is_written_from_the_json(results, capsys):
+    folder = results.folder
+    before = {file.name: file.read_text() for file in folder.iterdir()}
+    assert suite.main(["--page", f"--out={folder}"]) == 0
+    assert folder.with_suffix(".md").read_text() == page.write(results)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == before
+    assert capsys.readouterr().out.strip() == str(folder.with_suffix(".md"))
+
+
+def test_inference(tiny, capsys):
+    inference.main(["tiny", "tiny:stem_channels=64", "--batch=2", "--rounds=1", "--json"])
+    small, large = json.loads(capsys.readouterr().out)["models"].values()
+    assert min(small["median_s"], small["compile_s"]) > 0
+    assert small["macs"] < large["macs"] and small["peak_bytes"] < large["peak_bytes"]
+
+
+def test_more_memory_than_there_is_is_refused(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(inference.models.memory, "host_free", lambda: 10)
+    with pytest.raises(SystemExit) as stop:
+        inference.main(["tiny", "--batch=2", "--rounds=1"])
+    assert stop.value.code == 2 and "GB are free" in capsys.readouterr().err
+
+
+def test_peaks_are_of_half_precision():
+    assert peaks.peak("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
+    assert peaks.peak("NVIDIA H100 80GB HBM3", "float32") is None
+    assert peaks.peak("cpu", "bfloat16") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only=stepz"], "no part 'stepz'"),
+        (["--rounds=-1"], "above 0"),
+        (["--limit=0"], "above 0"),
+        (["--torch-python=no/such"], "there is no no/such"),
+    ],
+)
+def test_bad_input(words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        suite.main(words)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
