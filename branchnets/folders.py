@@ -68,8 +68,8 @@ def _check_local(place: Path, kind: Kind) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         with alone(place.parent):
             _refuse_others(place, kind)
-        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
+            if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+                raise PermissionError(13, "Permission denied")
         os.rmdir(_temporary(place))
     except OSError as error:
         raise kind.cannot(place, error) from error
