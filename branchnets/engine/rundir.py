@@ -20,26 +20,20 @@ the run that was started last: an earlier one finds that out before its next wri
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import socket
-import sys
 import tempfile
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from branchnets.engine.hold import Lock, Token, take
 from branchnets.engine.resolve import diff, from_plain, plain
 from branchnets.engine.samedata import other_data
 from branchnets.errors import RunDirError
 from branchnets.storage import AnyPath, RemotePath, as_path
-
-_LOCK = ".lock"
 
 
 class RunDir:
@@ -62,8 +56,7 @@ class RunDir:
             )
         self.path = place.absolute() if isinstance(place, Path) else place
         self.write = write
-        self._lock: IO[str] | None = None
-        self._token: dict[str, str] | None = None  # in place of a lock, on an object store
+        self._hold: Lock | Token | None = None
         self._made: tuple[str, ...] = ()  # by `start`, where there was no run
         try:
             taken = self.path.exists() and not self.path.is_dir()
@@ -143,7 +136,7 @@ class RunDir:
                     f"{self.path} is not empty and holds no run: {', '.join(found[:5])}. "
                     "Choose another --workdir."
                 )
-        self._take()
+        self._hold = take(self.path)
         environment_name = self._environment_name()
         try:
             resumed = self.exists  # asked again: only now is it certain that we are alone
@@ -191,87 +184,14 @@ class RunDir:
                 "of the run to resume it (--config.data.data_dir), or a new --workdir."
             )
 
-    def _take(self) -> None:
-        if isinstance(self.path, RemotePath):
-            self._take_over(self.path / _LOCK)
-            return
-        file = self.path / _LOCK
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = file.open("a+")
-        except OSError as error:
-            raise RunDirError(
-                f"the run directory {self.path} cannot be written: {error.strerror}. Choose "
-                "another --workdir."
-            ) from error
-        try:
-            # The lock belongs to the open file: it ends with the process, however that ends.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "another process"
-            lock.close()
-            raise RunDirError(
-                f"{self.path} is in use by {holder}. Wait for it, or choose another --workdir."
-            ) from None
-        except OSError:
-            pass  # a file system without locks; one process a directory is then up to the user
-        try:
-            lock.truncate(0)
-            lock.write(f"{_self()}\n")
-            lock.flush()
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                lock.close()
-            raise RunDirError(
-                f"the run directory {self.path} cannot be written: {error.strerror}."
-            ) from error
-        self._lock = lock
-
-    def _take_over(self, file: RemotePath) -> None:
-        if before := self._holder(file):
-            print(
-                f"{self.path} was not closed by {before.get('holder', 'another run')}. If that one "
-                "still runs, it stops at its next save.",
-                file=sys.stderr,
-            )
-        own = {"holder": _self(), "token": uuid.uuid4().hex}
-        try:
-            file.write_text(json.dumps(own) + "\n")
-        except OSError as error:
-            raise RunDirError(
-                f"the run directory {self.path} cannot be written: {error.strerror}. Choose "
-                "another --workdir."
-            ) from error
-        self._token = own
-
     def check_held(self) -> None:
         """Refuse to go on where another run has taken over the directory on an object store.
 
         Raises:
           RunDirError: It has, or it cannot be found out.
         """
-        if self._token is None:
-            return
-        try:
-            now = self._holder(self.path / _LOCK)
-        except OSError as error:
-            raise RunDirError(f"{self.path} cannot be read: {error.strerror}") from error
-        if now is not None and now != self._token:
-            raise RunDirError(
-                f"{self.path} was taken over by {now.get('holder', 'another run')}. This run stops "
-                "and has written nothing since; give every run a --workdir of its own."
-            )
-
-    def _holder(self, file: AnyPath) -> dict[str, str] | None:
-        try:
-            return dict(json.loads(file.read_text()))
-        except FileNotFoundError:
-            return None
-        except OSError:
-            raise
-        except (ValueError, TypeError):
-            return {}
+        if self._hold is not None:
+            self._hold.check()
 
     def sources(self) -> list[dict[str, Any]]:
         """What ran at every start, oldest first: "commit", "dirty"; empty where it is not known."""
@@ -313,14 +233,9 @@ class RunDir:
 
     def close(self) -> None:
         """Let others use the directory."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-        if self._token is not None:
-            with contextlib.suppress(RunDirError, OSError):
-                self.check_held()
-                (self.path / _LOCK).unlink(missing_ok=True)
-            self._token = None
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
     def __enter__(self) -> RunDir:
         return self
@@ -348,10 +263,6 @@ def replace(file: AnyPath, text: str) -> None:
         except BaseException:
             Path(stream.name).unlink(missing_ok=True)
             raise
-
-
-def _self() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def _source(file: AnyPath) -> dict[str, Any]:
