@@ -99,6 +99,15 @@ class PeerLost(UserError):
         return f"{text} What was saved is whole: start all processes again to go on."
 
 
+class PeerFailed(PeerLost):
+    """Another process of the run met something that the user can put right."""
+
+    exit_status = UserError.exit_status
+
+    def __str__(self) -> str:
+        return UserError.__str__(self)
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that does not exist: the nearest one, and all of them."""
     known = sorted(known)

@@ -53,7 +53,7 @@ def _flags() -> flags.FlagValues:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     from branchnets.engine import config as configs
-    from branchnets.engine.distributed import several
+    from branchnets.engine import distributed
     from branchnets.engine.peers import leave
     from branchnets.errors import UserError
 
@@ -65,12 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         _start(own)
         return _evaluate(command, own) if own.mode == "eval" else _train(command, own)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        who = f"process {distributed.process()}: " if distributed.several() else ""
+        print(f"error: {who}{error}", file=sys.stderr, flush=True)
+        distributed.tell_failed(error)
         return leave(error.exit_status)
     except BaseException as error:  # a bug, or a second Ctrl-C
-        if not several():
+        if not distributed.several():
             raise
         traceback.print_exc()
+        distributed.tell_failed(error)
         return leave(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
@@ -90,6 +93,7 @@ def _train(command, own: flags.FlagValues) -> int:
 
 def _evaluate(command, own: flags.FlagValues) -> int:
     from branchnets import confusion
+    from branchnets.engine import alike, distributed
     from branchnets.engine import config as configs
     from branchnets.engine.evaluate import scalars
     from branchnets.engine.logging import format_table
@@ -100,6 +104,7 @@ def _evaluate(command, own: flags.FlagValues) -> int:
     if command.config is not None:
         raise configs.ConfigError("--mode=eval takes the config of the run; leave --config out.")
     config = configs.apply_overrides(run_dir.config(), command.overrides)
+    alike.check(config, own.workdir)
     run = load_run(own.workdir, own.checkpoint, config=config)
     title = f"at step {run.step}"
     if run.state.ema:
@@ -113,6 +118,8 @@ def _evaluate(command, own: flags.FlagValues) -> int:
         title += f", images of {config.eval.image_size}x{config.eval.image_size}"
     split = config.eval.split or "test"
     metrics = run.evaluate(split)
+    if not distributed.is_first():
+        return 0
     title = f"{config.data.name}/{split} {title}"
     print(format_table(sorted(scalars(metrics).items()), (title, "value")))
     print(f"\n{confusion.words(confusion.matrices(metrics)[''], run.dataset.class_names)}")

@@ -6,9 +6,11 @@ devices, the state before it is made or restored, and the activations when the s
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import math
+import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,6 +20,7 @@ from ml_collections import ConfigDict
 
 from branchnets.data import Dataset, Split
 from branchnets.data.streamed.stream import AHEAD
+from branchnets.engine import distributed
 from branchnets.engine.leaves import nbytes
 from branchnets.engine.logging import format_table
 from branchnets.engine.progress import duration
@@ -128,6 +131,21 @@ def size(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.3g} {name}"
     return f"{count} B"
+
+
+def agreed(memory: Memory) -> Memory:
+    """What is free on every process: the least that any has, and on a host that several share its
+    part of that host's.
+
+    One process that refuses a run, or computes it in other parts, would leave the others waiting.
+    """
+    found = distributed.gathered([socket.gethostname(), memory.host, memory.device])
+    on_host = collections.Counter(name for name, _, _ in found)
+    hosts = [host // on_host[name] for name, host, _ in found if host is not None]
+    devices = [device for _, _, device in found if device is not None]
+    return dataclasses.replace(
+        memory, host=min(hosts, default=None), device=min(devices, default=None)
+    )
 
 
 # What there is to be counted

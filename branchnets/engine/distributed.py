@@ -23,7 +23,7 @@ from jax._src.distributed import global_state  # orbax asks for it there, too
 from branchnets import errors
 from branchnets.engine import cluster
 from branchnets.engine.cluster import Place
-from branchnets.errors import ConfigError, PeerLost, UserError
+from branchnets.errors import ConfigError, PeerFailed, PeerLost, UserError
 
 #: Seconds until a process that never arrives ends the others.
 INITIALIZATION_TIMEOUT = 300
@@ -34,6 +34,7 @@ HEARTBEAT_TIMEOUT = 60
 _PATIENCE, _LOOK = 3600.0, 0.05
 #: Seconds after which it says what it waits for.
 _TELL = 30.0
+_FAILED = "branchnets/failed"
 
 _turns = itertools.count()
 #: Called while this process waits for another one; raises when that one will never come.
@@ -162,6 +163,31 @@ def is_first() -> bool:
     return process() == 0
 
 
+# Failure
+
+
+def tell_failed(error: BaseException) -> None:
+    """Tells the other processes, which may wait for this one, of what ends it."""
+    if not several():
+        return
+    text = str(error.args[0]) if isinstance(error, UserError) else repr(error)
+    with contextlib.suppress(PeerLost, jax.errors.JaxRuntimeError):  # another was first
+        status = getattr(error, "exit_status", 1)
+        _write(_FAILED, {"process": process(), "text": text, "status": status})
+
+
+def failure() -> PeerLost | None:
+    """What another process has told, if one has failed."""
+    try:
+        told = _look_for(_FAILED)
+    except KeyError:
+        return None
+    if told["process"] == process():
+        return None
+    kind = PeerFailed if told["status"] == UserError.exit_status else PeerLost
+    return kind(f"process {told['process']} failed: {told['text']}")
+
+
 # Agreement.  Every process calls these in the same order, from its main thread.
 
 
@@ -174,6 +200,7 @@ def gathered(value: Any) -> list[Any]:
     Raises:
       PeerLost: another process does not come, or said that it has failed.
     """
+    value = json.loads(json.dumps(value))  # as the others get it
     if not several():
         return [value]
     room = f"branchnets/agreed/{next(_turns)}"
@@ -250,14 +277,13 @@ def _read(key: str, writer: int) -> Any:
     """What a process writes, as soon as it is there."""
     started, told = time.monotonic(), False
     while True:
+        failed = failure()  # first: whoever failed may have written before that
+        with contextlib.suppress(KeyError):
+            return _look_for(key)
+        if failed is not None:
+            raise failed
         for check in interrupts:
             check()
-        # Not the blocking call: each that times out would stay with the coordinator for ever.
-        try:
-            with _out_of_reach():
-                return json.loads(global_state.client.key_value_try_get(key))  # type: ignore[union-attr]
-        except KeyError:
-            pass
         waited = time.monotonic() - started
         if waited > _PATIENCE:
             raise PeerLost(f"process {writer} did not come to an agreement in {_PATIENCE:g} s.")
@@ -265,6 +291,12 @@ def _read(key: str, writer: int) -> Any:
             told = True
             _say(f"process {process()}: waiting for process {writer} ...")
         time.sleep(min(_LOOK, waited / 10))
+
+
+def _look_for(key: str) -> Any:
+    # Not the blocking call: each that times out would stay with the coordinator for ever.
+    with _out_of_reach():
+        return json.loads(global_state.client.key_value_try_get(key))  # type: ignore[union-attr]
 
 
 @contextlib.contextmanager

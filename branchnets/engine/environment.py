@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import branchnets
+from branchnets.engine import distributed
 
 _PACKAGES = (
     "branchnets", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections",
@@ -23,7 +25,7 @@ _PACKAGES = (
 
 
 def describe(command: Sequence[str] | None = None) -> dict[str, Any]:
-    """Return a description of this process's environment, fit for JSON.
+    """Return a description of this process's environment, fit for JSON; every process calls it.
 
     Args:
       command: The command line; `sys.argv` by default.
@@ -45,6 +47,7 @@ def describe(command: Sequence[str] | None = None) -> dict[str, Any]:
             "count": len(devices),
             "processes": jax.process_count(),
         },
+        **({"hosts": distributed.gathered(socket.gethostname())} if distributed.several() else {}),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "source": commit(Path(branchnets.__file__)),
     }  # fmt: skip

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from branchnets.engine import distributed
 from branchnets.engine.leaves import zeros
 from branchnets.families.base import EvalMode, Family, purpose_key
 
@@ -86,7 +87,8 @@ class Evaluator:
             for mode, metrics in jax.device_get(totals).items()
             for metric, pair in metrics.items()
         }
-        if unreadable := getattr(batches, "unreadable", 0):
+        # Each process has read a part of them.
+        if unreadable := distributed.total(getattr(batches, "unreadable", 0)):
             found["unreadable"] = float(unreadable)
         return found
 

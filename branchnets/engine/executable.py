@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from branchnets import memory
-from branchnets.engine import budget
+from branchnets.engine import budget, distributed
 from branchnets.engine import mesh as meshes
 from branchnets.engine import step as steps
 from branchnets.engine.setup import Plan, Setup
@@ -75,7 +75,7 @@ class Executables:
         self.needs = setup.needs.add(
             *budget.of_state(setup.abstract_state(), setup.config, setup.inputs)
         )
-        budget.check_shared(setup.inputs, setup.config, memory.shared_free())
+        budget.check_shared(setup.inputs, setup.config, distributed.smallest(memory.shared_free()))
         self._setup = setup
         self._made: dict[str, Executable] = {}
 

@@ -32,7 +32,7 @@ from jax._src.distributed import global_state  # orbax asks for it there, too
 
 from branchnets.engine import distributed
 from branchnets.engine.stopping import StopRequest
-from branchnets.errors import PeerLost, UserError
+from branchnets.errors import PeerFailed, PeerLost, UserError
 
 #: Seconds between two looks at the store, and for a process to end by itself when another failed.
 LOOK, GRACE = 0.2, 10.0
@@ -153,7 +153,9 @@ class Peers:
         if isinstance(error, jax.errors.JaxRuntimeError):
             error = self._explained(error)
         text = str(error.args[0]) if isinstance(error, UserError) else repr(error)
-        note = {"process": self._process, "text": text, "lost": isinstance(error, PeerLost)}
+        lost = isinstance(error, PeerLost)
+        status = getattr(error, "exit_status", 1)
+        note = {"process": self._process, "text": text, "lost": lost, "status": status}
         with contextlib.suppress(OSError):
             self._store.set("failed", json.dumps(note))
         return error
@@ -186,15 +188,20 @@ class Peers:
         note = json.loads(told)
         if note["process"] != self._process:
             what = "lost another one" if note["lost"] else "failed"
-            self._lost = PeerLost(f"process {note['process']} {what}: {note['text']}")
+            # Before the first step there is nothing to go on from, and likely something to mend.
+            mend = note["status"] == UserError.exit_status and self._passed < 0
+            kind = PeerFailed if mend else PeerLost
+            self._lost = kind(f"process {note['process']} {what}: {note['text']}")
             # What the main thread does may wait for the dead, and be deaf to anything else.
             if not self._closing.wait(GRACE):
                 self._quit()
         return True
 
     def _quit(self) -> None:
-        print(f"error: {self._lost}", file=sys.stderr, flush=True)
-        self._end(PeerLost.exit_status)
+        print(f"error: process {self._process}: {self._lost}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            self._store.set(f"quit/{self._process}", "")
+        self._end(getattr(self._lost, "exit_status", PeerLost.exit_status))
 
     def _look_for_notice(self) -> bool:
         if self._stop.status is not None:

@@ -176,7 +176,7 @@ def prepare(
     configs.validate(config, mesh.size)
     evaluated = _prepare(config, mesh)
     dataset, family = normalised_as(evaluated.dataset, own or {}), evaluated.family
-    needs = budget.data(dataset, memory.free(mesh))
+    needs = budget.data(dataset, budget.agreed(memory.free(mesh)))
     needs.check()
     resized = _resized(config, dataset, family)
     inputs = data.train_input(dataset, config, mesh)

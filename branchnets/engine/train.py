@@ -9,7 +9,7 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from branchnets.engine import budget, distributed, environment, peers, transfer
+from branchnets.engine import alike, budget, distributed, environment, peers, transfer
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.executable import Executables
 from branchnets.engine.loop import Loop
@@ -50,13 +50,18 @@ def _train(
     others: peers.Peers | peers.Alone,
 ) -> int:
     first = jax.process_index() == 0
+    alike.check(config, workdir)
     run_dir = RunDir(workdir, write=first)
     run_dir.check(config)  # before any data is read
     own = run_dir.derived().get("data") if run_dir.exists else None
     setup = prepare(config, devices, own)
     with run_dir, contextlib.closing(setup.inputs):
+        alike.check_data(setup.derived())
         start = _start(setup, run_dir)  # before anything is written
-        resumed = run_dir.start(config, setup.derived(), environment.describe())
+        described = environment.describe()
+        resumed = distributed.on_first_process(
+            lambda: run_dir.start(config, setup.derived(), described)
+        )
         if resumed and first:
             _tell_decoder(setup, run_dir)
         settings = config.checkpoint
@@ -69,6 +74,7 @@ def _train(
         )
         with checkpoints, stop:
             try:
+                alike.check_shared(run_dir)
                 executables = Executables(setup, _say if first else _silent)
                 executables.needs.check()
                 if checkpoints.latest_step() != setup.resolved.total_steps:  # or nothing is saved
