@@ -37,7 +37,7 @@ from branchnets.errors import PeerFailed, PeerLost, UserError
 #: Seconds between two looks at the store, and for a process to end by itself when another failed.
 LOOK, GRACE = 0.2, 10.0
 #: Seconds that the process that keeps the store stays when it has failed, for the others to read.
-STAY = 3.0
+STAY = GRACE + 2
 #: In what a broken connection raises, of gloo (CPU), NCCL (GPU) and the coordination service.
 _BROKEN = (
     "gloo", "nccl", "connection", "unavailable", "socket", "heartbeat", "deadline_exceeded",
@@ -107,10 +107,10 @@ class Peers:
         store: Store,
         process: int,
         count: int,
-        end: Callable[[int], Any] = os._exit,
+        end: Callable[[int], Any] | None = None,
     ) -> None:
         self._stop, self._store, self._process, self._count = stop, store, process, count
-        self._end = end
+        self._end = end or _end_at_once
         self._lock = threading.Lock()
         self._passed = -1
         self._noticed = False
@@ -199,8 +199,6 @@ class Peers:
 
     def _quit(self) -> None:
         print(f"error: process {self._process}: {self._lost}", file=sys.stderr, flush=True)
-        with contextlib.suppress(OSError):
-            self._store.set(f"quit/{self._process}", "")
         self._end(getattr(self._lost, "exit_status", PeerLost.exit_status))
 
     def _look_for_notice(self) -> bool:
@@ -268,6 +266,12 @@ def joined(stop: StopRequest) -> Iterator[Peers | Alone]:
     finally:
         distributed.interrupts.remove(peers.raise_if_lost)
     peers.close()
+
+
+def _end_at_once(status: int) -> None:
+    with contextlib.suppress(OSError):
+        _store("left").set(str(distributed.process()), "")
+    os._exit(status)
 
 
 def leave(status: int) -> int:

@@ -11,7 +11,7 @@ import pytest
 from branchnets.engine import peers as module
 from branchnets.engine.peers import Peers
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED, StopRequest
-from branchnets.errors import DataError, PeerLost
+from branchnets.errors import DataError, PeerFailed, PeerLost
 
 AHEAD, TOTAL = 2, 60
 
@@ -162,12 +162,25 @@ def test_the_error_of_one_ends_all():
 
 def test_whoever_cannot_end_by_itself_is_ended(capsys):
     run = Run(0, count=2)
+    run.peers[1].at(1)  # trained already
     run.peers[0].failed(DataError("its input failed."))
     deadline = time.monotonic() + 5
     while not run.exits and time.monotonic() < deadline:
         time.sleep(0.01)  # as in an operation that waits for the other process
     assert run.exits == [PeerLost.exit_status] == [76]
-    assert capsys.readouterr().err.startswith("error: process 0 failed: its input failed. What")
+    told = capsys.readouterr().err
+    assert told.startswith("error: process 1: process 0 failed: its input failed. What was saved")
+
+
+def test_what_can_be_mended_before_the_first_step_is_an_error_of_the_user_in_all():
+    run = Run(0, count=2)
+    run.peers[0].failed(DataError("there is no data."))
+    deadline = time.monotonic() + 5
+    while run.peers[1]._lost is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(PeerFailed, match="^process 0 failed: there is no data.$") as raised:
+        run.peers[1].raise_if_lost()
+    assert raised.value.exit_status == 2
 
 
 def test_a_store_out_of_reach_ends_the_process(capsys):
