@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import socket
-import subprocess
-import sys
 
 import pytest
 
@@ -51,35 +48,7 @@ def gcs(gcs_process):
 
 @pytest.fixture
 def two_processes():
-    """Runs a program as both processes of a JAX cluster: (source, *arguments) -> their outputs.
-
-    The source reads its process number and the coordinator's port from argv[1:3], and the arguments
-    after them; both must end with status 0. Each has one device.
-    """
-
-    def run(source: str, *arguments: object) -> list[tuple[str, str]]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(filter(None, sys.path))}
-        clients = ("STORAGE_", "TENSORSTORE_", "GOOGLE_", "GCSFS_")  # of a stand-in, see `gcs`
-        environment |= {n: v for n, v in os.environ.items() if n.startswith(clients)}
-        workers = [
-            subprocess.Popen(
-                [sys.executable, "-c", source, str(process), port, *map(str, arguments)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=environment,
-            )
-            for process in range(2)
-        ]
-        try:
-            outputs = [worker.communicate(timeout=180) for worker in workers]
-        finally:
-            for worker in workers:
-                worker.kill()
-        assert [worker.returncode for worker in workers] == [0, 0], outputs
-        return outputs
+    """Runs a program as both processes of a JAX cluster; see `pairs.run`."""
+    from pairs import run
 
     return run

@@ -41,7 +41,7 @@ def place(
     if all(part is None for part in given):
         try:
             return detect(timeout)
-        except (RuntimeError, ValueError, LookupError, OSError) as error:
+        except (RuntimeError, ValueError, LookupError, OSError, ImportError) as error:
             raise UserError(
                 f"the place of this process among several cannot be found out: {error}. Give it: "
                 "--coordinator_address=HOST:PORT --num_processes=N --process_id=I"
