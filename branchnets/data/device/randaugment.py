@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from branchnets.data.device import lookup
 from branchnets.errors import DataError
 
 OPERATIONS = (
@@ -200,9 +201,8 @@ def _apply_one(
     All three kinds are computed from the image and one is kept: chained (two being the identity),
     XLA would fuse them and compute the first again for every pixel that the next one looks at.
     """
-    channel = jnp.arange(image.shape[-1])
     warped = _warp(image, tables.matrix[op, negative], fill)
-    looked_up = _lookup_table(image, op, tables.lut[op])[channel, image]
+    looked_up = lookup.in_table(_lookup_table(image, op, tables.lut[op]), image)
     blended = _blend(_degraded(image, op), image, tables.factor[op])
     return jnp.where(_is_in(op, _WARPS), warped, jnp.where(_is_in(op, _BLENDS), blended, looked_up))
 
@@ -221,13 +221,14 @@ def _warp(image: jax.Array, matrix: jax.Array, fill: jax.Array) -> jax.Array:
     left, top = jnp.floor(from_x - 0.5), jnp.floor(from_y - 0.5)
     right_share, lower_share = from_x - 0.5 - left, from_y - 0.5 - top
     column, row = left.astype(jnp.int32), top.astype(jnp.int32)
-    columns = [jnp.clip(column + i, 0, width - 1) for i in range(2)]
-    rows = [jnp.clip(row + i, 0, height - 1) for i in range(2)]
+    columns = jnp.stack([jnp.clip(column + i, 0, width - 1) for i in range(2)])
+    rows = jnp.stack([jnp.clip(row + i, 0, height - 1) for i in range(2)])
 
     def between(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
         return a + (b - a) * share[..., None]  # exact where a = b
 
-    upper, lower = (between(image[r, columns[0]], image[r, columns[1]], right_share) for r in rows)
+    found = lookup.corners(image, rows, columns)
+    upper, lower = (between(left, right, right_share) for left, right in found)
     value = jnp.floor(between(upper, lower, lower_share)).astype(jnp.int32)
     return jnp.where(inside[..., None], value, fill)
 
@@ -237,9 +238,7 @@ def _lookup_table(image: jax.Array, op: jax.Array, fixed: jax.Array) -> jax.Arra
     low, high = image.min((0, 1)), image.max((0, 1))
     table = jnp.where(op == _INDEX["AutoContrast"], _autocontrast(low, high), fixed)
     table = jnp.where(op == _INDEX["Equalize"], _equalize(image, high), table)
-    # A scatter is a boundary of XLA's fusion on CPU (an optimization_barrier is none): without it
-    # the divisions above are repeated for every pixel that is looked up.
-    return jnp.zeros_like(table).at[:, jnp.arange(256)].set(table)
+    return lookup.materialised(table)
 
 
 def _autocontrast(low: jax.Array, high: jax.Array) -> jax.Array:
@@ -250,7 +249,7 @@ def _autocontrast(low: jax.Array, high: jax.Array) -> jax.Array:
     stretched = above * 255 // jnp.maximum(span, 1)
     rows, packed = map(jnp.asarray, _float_slips())
     bits = packed[rows[low, high]]  # [C, 32]
-    slips = (bits[:, pixel >> 3] >> (pixel & 7)) & 1
+    slips = (jnp.repeat(bits, 8, axis=1) >> (pixel & 7)) & 1
     return jnp.where(span > 0, jnp.clip(stretched - slips, 0, 255), pixel)
 
 
@@ -284,7 +283,7 @@ def _equalize(image: jax.Array, high: jax.Array) -> jax.Array:
     """Flatten each channel's histogram, by Pillow's rule; `high` int32 [C] is its maximum."""
     height, width, channels = image.shape
     channel = jnp.arange(channels)
-    histogram = jnp.zeros((channels, 256), jnp.int32).at[channel, image].add(1)
+    histogram = lookup.histogram(image)
     step = (height * width - histogram[channel, high])[:, None] // 255
     below = jnp.cumsum(histogram, axis=1) - histogram
     table = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)

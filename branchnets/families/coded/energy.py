@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from branchnets.nn.conv import grouped_conv
 
 #: Floor under the mean total energy of Eq. 3.  Differs: the authors divide by zero where every
 #: branch is silent; with the floor the output is zero there, and values and gradients are finite.
@@ -46,7 +49,7 @@ def gram_energies(hidden: jax.Array, gram_matrix: jax.Array) -> jax.Array:
     Returns:
       [B, N] float32: C times Eq. 2.
     """
-    return _energies_fwd(hidden, gram_matrix)[0]
+    return _energies(hidden, gram_matrix)[0]
 
 
 def _split(hidden: jax.Array, branches: int) -> jax.Array:
@@ -54,7 +57,8 @@ def _split(hidden: jax.Array, branches: int) -> jax.Array:
     return hidden.reshape(batch, height * width, branches, inner // branches)
 
 
-def _energies_fwd(hidden, gram_matrix):
+def _energies(hidden, gram_matrix):
+    """The energies, not yet clamped ones, and the moments M [B, N, D, D]."""
     branches = gram_matrix.shape[0]
     split = _split(hidden, branches)
     # Products of bfloat16 numbers are exact in the float32 in which they are summed; float32 ones
@@ -69,11 +73,16 @@ def _energies_fwd(hidden, gram_matrix):
     )
     moments = moments / split.shape[1]
     energies = jnp.einsum("bnde,nde->bn", moments, gram_matrix, precision="highest")
-    return jnp.maximum(energies, 0.0), (hidden, gram_matrix, moments, energies > 0)
+    return jnp.maximum(energies, 0.0), energies, moments
+
+
+def _energies_fwd(hidden, gram_matrix):
+    clamped, energies, _ = _energies(hidden, gram_matrix)
+    return clamped, (hidden, gram_matrix, energies > 0)
 
 
 def _energies_bwd(residuals, cotangent):
-    hidden, gram_matrix, moments, positive = residuals
+    hidden, gram_matrix, positive = residuals
     cotangent = jnp.where(positive, cotangent, 0.0)
     split = _split(hidden, gram_matrix.shape[0])
     # d/db of b^T G b is 2 G b: one product a branch, with the cotangent of the example folded in.
@@ -84,8 +93,29 @@ def _energies_bwd(residuals, cotangent):
         scaled.astype(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
-    grad_gram = jnp.einsum("bn,bnde->nde", cotangent, moments, precision="highest")
+    grad_gram = lax.platform_dependent(
+        hidden, gram_matrix, cotangent, tpu=_grad_gram_summed, default=_grad_gram
+    )
     return grad_hidden.astype(hidden.dtype).reshape(hidden.shape), grad_gram
+
+
+def _grad_gram(hidden, gram_matrix, cotangent):
+    """sum_b c_bn M_bn, [N, D, D]; the moments are those of the forward pass, found again."""
+    _, _, moments = _energies(hidden, gram_matrix)
+    return jnp.einsum("bn,bnde->nde", cotangent, moments, precision="highest")
+
+
+def _grad_gram_summed(hidden, gram_matrix, cotangent):
+    """The same without the moments, whose D of 16 or 32 a TPU pads to 128: one product a branch."""
+    split = _split(hidden, gram_matrix.shape[0])
+    weighted = split * (cotangent / split.shape[1])[:, None, :, None].astype(split.dtype)
+    return jnp.einsum(
+        "bpnd,bpne->nde",
+        weighted,
+        split,
+        precision="highest" if hidden.dtype == jnp.float32 else None,
+        preferred_element_type=jnp.float32,
+    )
 
 
 gram_energies.defvjp(_energies_fwd, _energies_bwd)
@@ -108,6 +138,42 @@ def scale_branches(hidden: jax.Array, scale: jax.Array) -> jax.Array:
     width = hidden.shape[-1] // scale.shape[-1]
     factors = jnp.repeat(scale.astype(hidden.dtype), width, axis=-1)
     return hidden * factors[:, None, None, :]
+
+
+@jax.custom_vjp
+def expand_scaled(hidden: jax.Array, scale: jax.Array, kernel: jax.Array) -> jax.Array:
+    """sum_n W_n^T (scale_n b_n): the branches scaled, expanded and added up.
+
+    For the gradient the scaled branches are found again from the ones that are kept anyway.
+
+    Args:
+      hidden: b, [B, H, W, N*D].
+      scale: [B, N].
+      kernel: [1, 1, N*D, C], of hidden's dtype.
+
+    Returns:
+      [B, H, W, C].
+    """
+    return grouped_conv(scale_branches(hidden, scale), kernel, groups=1)
+
+
+def _expand_fwd(hidden, scale, kernel):
+    return expand_scaled(hidden, scale, kernel), (hidden, scale, kernel)
+
+
+def _expand_bwd(residuals, cotangent):
+    hidden, scale, kernel = residuals
+    # On TPU the barrier keeps the compiler from finding out that it had them already, and keeping
+    # them; on CPU that is what is wanted.
+    hidden = lax.platform_dependent(hidden, tpu=lax.optimization_barrier, default=lambda x: x)
+
+    def expand(hidden: jax.Array, scale: jax.Array, kernel: jax.Array) -> jax.Array:
+        return grouped_conv(scale_branches(hidden, scale), kernel, groups=1)
+
+    return jax.vjp(expand, hidden, scale, kernel)[1](cotangent)
+
+
+expand_scaled.defvjp(_expand_fwd, _expand_bwd)
 
 
 def block_gradient(value: jax.Array, mask: jax.Array) -> jax.Array:

@@ -7,7 +7,6 @@ codes: those belong to the loss and to the decoder.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 
 from branchnets.families.coded import energy
 from branchnets.families.plain.resnet import BlockSpec, Bottleneck
-from branchnets.nn.conv import Conv, grouped_conv, he_normal_fan_out
+from branchnets.nn.conv import Conv, he_normal_fan_out
 from branchnets.nn.resnet_parts import Head, Stem, check_images
 
 AGGREGATES = ("sum", "concat")
@@ -130,18 +129,21 @@ class CodedBottleneck(Bottleneck):
 
     def _sum(self, hidden: jax.Array, masks: BranchMasks) -> tuple[jax.Array, jax.Array]:
         kernel = Kernel((1, 1, hidden.shape[-1], self.spec.channels), self.dtype, name="expand")()
-        expand = functools.partial(grouped_conv, kernel=kernel, groups=1)
+
+        def expand(scale: jax.Array) -> jax.Array:
+            return energy.expand_scaled(hidden, scale, kernel)
+
         raw = (
             energy.gram_energies(hidden, energy.gram(kernel, self.spec.branches))
             / self.spec.channels
         )
         if masks.gradient is None:
             factor, energies = self._factors(raw, masks)
-            return expand(energy.scale_branches(hidden, factor)), energies
+            return expand(factor), energies
         allowed = masks.gradient
         factor, energies = self._factors(energy.block_gradient(raw, allowed), masks)
-        active = expand(energy.scale_branches(hidden, factor * allowed))
-        silent = expand(energy.scale_branches(hidden, factor * (1 - allowed)))
+        active = expand(factor * allowed)
+        silent = expand(factor * (1 - allowed))
         return active + jax.lax.stop_gradient(silent), energies
 
     def _concat(self, hidden: jax.Array, masks: BranchMasks) -> tuple[jax.Array, jax.Array]:
