@@ -34,13 +34,14 @@ def choose_lowering(
     """Name of the form that `grouped_conv` takes on `platform`: a pure function of static shapes.
 
     CPU: from the measurements of `benchmarks/conv_lowerings.py` (`results/conv_lowerings.md`).
-    TPU: the direct form, cheapest by the compiler's own estimate.
+    TPU: the direct form, cheapest by the compiler's own estimate; of an ordinary 1x1 convolution
+    too, for a product of two axes makes it copy what lies in memory otherwise (`results/scale.md`).
     GPU: the direct form, not measured yet.
     """
     kh, kw, in_group, features = kernel_shape
     if (kh, kw) == (1, 1) and not padding:
         if groups == 1:
-            return "dot"
+            return "grouped" if platform == "tpu" else "dot"
         # One product with a block-diagonal kernel reads x in one piece, as slices of its channels
         # do not; its zeros are worth it up to 64 channels on the narrow side. Of branches that
         # together have more, narrow ones take products of up to 32 channels, others one each.

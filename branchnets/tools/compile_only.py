@@ -62,7 +62,9 @@ def _parser() -> Parser:
         action="store_true",
         help="where a step does not fit, do not look for the largest batch that does",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON list; the tables go to stderr"
+    )
     return parser
 
 
@@ -102,9 +104,8 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> bool:
             study.costs(config, topology, only=options.step, search=not options.no_search, say=_say)
         )
         everything += found
-        if not options.json:
-            print(tables.heading(topology, options.config), tables.table(found), sep="\n\n")
-            print(f"\nPeak rates: {topology.chip.source}.\n", flush=True)
+        text = [tables.heading(topology, options.config), tables.table(found)]
+        _show(options, *text, f"Peak rates: {topology.chip.source}.")
     if options.json:
         _print_json(everything)
     return True
@@ -127,13 +128,17 @@ def _sweep(options: argparse.Namespace, config) -> bool:  # type: ignore[no-unty
             own = [one for one in found if one.step == step]
             claimed = study.claims(own, config, per_device)
             holds &= all(claim.holds is not False for claim in claimed)
-            if not options.json:
-                print(f"{options.config}, {step}, {per_device} examples a device\n")
-                print(tables.sweep_table(own), tables.claims_table(claimed), sep="\n\n")
-                print(flush=True)
+            title = f"{options.config}, {step}, {per_device} examples a device"
+            _show(options, title, tables.sweep_table(own), tables.claims_table(claimed))
     if options.json:
         _print_json(everything)
     return holds
+
+
+def _show(options: argparse.Namespace, *paragraphs: str) -> None:
+    """Prints text; beside JSON, on standard error."""
+    stream = sys.stderr if options.json else sys.stdout
+    print("\n\n".join(paragraphs), end="\n\n", file=stream, flush=True)
 
 
 def _print_json(found: Sequence[Cost]) -> None:
