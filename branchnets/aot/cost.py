@@ -29,7 +29,8 @@ class Cost:
         that take the place of arguments are in `alias_bytes` too.
       peak_bytes: at once, what waits beside the step included.
       hbm_bytes: memory of a device.
-      flops, bytes_accessed: by the compiler.
+      flops, bytes_accessed: by the compiler, which counts what is inside a loop once.
+      loops: how many the program has.
       parameter_bytes: of what has gradients.
       compile_seconds: wall time, tracing included.
       compiler_seconds: its own estimate of the step; None where it gives none.
@@ -59,6 +60,7 @@ class Cost:
     peak_bytes: int | None = None
     flops: float | None = None
     bytes_accessed: float | None = None
+    loops: int | None = None
     compiler_seconds: float | None = None
     collectives: list[dict[str, Any]] | None = None
     exchanges: list[exchanges.Collective] = dataclasses.field(default_factory=list)
@@ -108,7 +110,8 @@ def cost(step: Step, topology: Topology) -> Cost:
 
 def _of(compiled: Any, step: Step, topology: Topology, known: dict[str, Any]) -> Cost:
     memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
-    found = exchanges.collectives(hlo.parse(compiled.as_text()))
+    program = hlo.parse(compiled.as_text())
+    found = exchanges.collectives(program)
     own = memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = memory.argument_size_in_bytes + max(own, 0) + memory.temp_size_in_bytes
     peak += memory.generated_code_size_in_bytes + step.waiting_bytes
@@ -125,6 +128,7 @@ def _of(compiled: Any, step: Step, topology: Topology, known: dict[str, Any]) ->
         peak_bytes=peak,
         flops=flops,
         bytes_accessed=moved,
+        loops=program.count("while"),
         compiler_seconds=analysis.get("optimal_seconds"),
         collectives=exchanges.by_kind(found),
         exchanges=found,

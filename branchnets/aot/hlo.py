@@ -70,6 +70,14 @@ class Program:
                     ahead += [(callee, inside) for callee in callees]
         return iter(seen.items())
 
+    def count(self, opcode: str) -> int:
+        """Instructions of an opcode that may run."""
+        return sum(
+            instruction.opcode == opcode
+            for name, _ in self.reached()
+            for instruction in self.computations[name].values()
+        )
+
 
 def nbytes(type_text: str) -> int:
     """Bytes of a type as it is written, padding of layouts left out.

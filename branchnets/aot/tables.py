@@ -43,6 +43,7 @@ def _rows(found: Sequence[Cost]) -> list:
         (f"peak, of {size(found[0].hbm_bytes)}", lambda one: _size(one.peak_bytes)),
         ("FLOPs", lambda one: _number(one.flops)),
         ("bytes moved", lambda one: _size(one.bytes_accessed)),
+        ("loops (inside counts once)", lambda one: "-" if one.loops is None else str(one.loops)),
     ]
     kinds = dict.fromkeys(row["kind"] for one in found for row in one.collectives or ())
     rows += [

@@ -59,6 +59,10 @@ def test_every_exchange_that_happens_counts_once():
     ]
 
 
+def test_loops_are_counted():
+    assert hlo.parse(PROGRAM).count("while") == 1
+
+
 def test_where_an_exchange_comes_from_is_told():
     largest = max(collectives(hlo.parse(PROGRAM)), key=lambda one: one.operand_bytes)
     assert largest.op_name == "jit(run)/dot (general)" and largest.operand_bytes == 62
