@@ -6,8 +6,8 @@
 
 MIN_MINOR=11  # the lowest Python 3 release that setup.py accepts
 
-say() { printf '%s\n' "$*" >&2; }
-die() { say "error: $*"; exit 1; }
+# shellcheck source=launch/shell.sh
+source "$ROOT/launch/shell.sh"
 
 # Prints "3.MINOR" of an interpreter; fails where it cannot run (a pyenv shim may not).
 python_version() {

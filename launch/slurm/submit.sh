@@ -3,6 +3,8 @@
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck source=launch/shell.sh
+source "$ROOT/launch/shell.sh"
 
 usage() {
   cat <<'TEXT'
@@ -25,28 +27,16 @@ as they do the workdir. JAX finds the other tasks of the job by itself.
   --help
 
 The job is queued again when the trainer ended because of the time limit (75), because another task
-was lost (76, 134) or because it was killed (137); not after scancel, and not after other codes.
-A preemption with PreemptMode=REQUEUE is up to SLURM, which does it by itself.
+was lost (76, 134) or because it was killed (137); not after scancel, and not after other codes. Its
+output is in runs/slurm-JOB.out. To save and stop: scancel --signal=TERM JOB; scancel without the
+signal kills the run, as a preemption does: it goes on from its newest checkpoint. Queueing again
+after a preemption (PreemptMode=REQUEUE) is up to SLURM, which does it by itself.
 
 example:
   python3 -m venv .venv && .venv/bin/pip install ".[cuda]"
   bash launch/slurm/submit.sh --nodes=2 --gpus=4 --sbatch=--partition=gpu \
     --workdir=runs/coded_imagenet --config=configs/coded_imagenet.py --config.data.data_dir=/data/tfds
 TEXT
-}
-
-die() { printf 'error: %s\n' "$*" >&2; exit 2; }
-
-# Prints a command so that a shell reads it back as it is.
-show() {
-  local word line=""
-  for word in "$@"; do
-    if [[ ! $word =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]]; then
-      word="'${word//\'/\'\\\'\'}'"
-    fi
-    line+="${line:+ }$word"
-  done
-  printf '%s\n' "$line"
 }
 
 nodes=1 gpus=1 tasks=gpu limit=24:00:00 notice=300 restarts=20 python=$ROOT/.venv/bin/python
@@ -71,9 +61,10 @@ for argument in "$@"; do
       ;;
   esac
 done
-for number in "--nodes=$nodes" "--gpus=$gpus" "--notice=$notice" "--max-restarts=$restarts"; do
-  [[ $number =~ =[0-9]+$ ]] || die "$number is not a whole number"
-done
+whole_number --nodes "$nodes"
+whole_number --gpus "$gpus"
+whole_number --notice "$notice"
+whole_number --max-restarts "$restarts"
 if [ "$nodes" -lt 1 ] || [ "$gpus" -lt 1 ]; then die "--nodes and --gpus start at 1"; fi
 # sbatch: a time before the limit is between 0 and 65535 seconds.
 [ "$notice" -le 65535 ] || die "--notice=$notice: at most 65535 seconds"
@@ -88,17 +79,17 @@ if [ -z "$dry" ]; then
   [ -x "$python" ] || die "$python does not run; make it with: python3 -m venv .venv && .venv/bin/pip install \".[cuda]\", or give --python=FILE"
 fi
 
-# --gpus-per-node and not --gpus-per-task: every task sees all GPUs of its node, and JAX gives it the
-# one with the number of the task on the node. A task a node is told to take all of them.
+# --gpus-per-node and not --gpus-per-task: every task sees all GPUs of its node, as those that
+# exchange gradients have to; each takes its share (branchnets/engine/cluster.py).
 # --signal=B: the batch script alone is told of the limit, and so can tell it from scancel.
 command=(sbatch "--nodes=$nodes" "--ntasks-per-node=$per_node" "--gpus-per-node=$gpus"
   "--time=$limit" "--signal=B:USR1@$notice" --requeue --open-mode=append "--chdir=$ROOT"
   ${more[@]+"${more[@]}"} "$ROOT/launch/slurm/train.sbatch"
-  "--python=$python" "--max-restarts=$restarts")
-if [ "$tasks" = node ]; then
-  devices=$(seq --separator=, 0 $((gpus - 1)))
-  command+=("--devices=$devices")
-fi
-command+=(-- "${trainer[@]}")
+  "--python=$python" "--max-restarts=$restarts" -- "${trainer[@]}")
 
-if [ -n "$dry" ]; then show "${command[@]}"; else "${command[@]}"; fi
+if [ -n "$dry" ]; then
+  show "${command[@]}"
+else
+  mkdir -p "$ROOT/runs"  # where the job's output goes
+  "${command[@]}"
+fi

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "launch").rglob("*.sh")) + sorted((ROOT / "launch").rglob("*.sbatch"))
-SOURCED = {"common.sh", "environment.sh"}
+SOURCED = {"common.sh", "environment.sh", "shell.sh"}
 #: One command of each, that a --dry-run shows.
 DRY = {
     "create": ["--accelerator-type=v3-32", "--spot", "--queued"],
@@ -22,14 +22,23 @@ DRY = {
 }
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "script", [path for path in SCRIPTS if path.name not in SOURCED], ids=lambda path: path.name
+)
 def test_scripts_are_strict_and_explain_themselves(script):
-    if script.name in SOURCED:
-        return
     assert "\nset -euo pipefail\n" in script.read_text()
     done = subprocess.run(["bash", str(script), "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
     assert not done.stderr
+
+
+def test_what_is_sourced_runs_nothing():
+    """It is there, and says no word: no part of a script that would run by itself."""
+    for name in SOURCED:
+        (path,) = (path for path in SCRIPTS if path.name == name)
+        command = ["bash", "-c", f"set -euo pipefail; ROOT={ROOT}; source {path}; die over"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: over\n")
 
 
 def dry_run(cloud, script):

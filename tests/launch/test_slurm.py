@@ -4,35 +4,40 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
-from branchnets.engine import stopping
-
 ROOT = pathlib.Path(__file__).parents[2]
 SUBMIT = ["bash", str(ROOT / "launch/slurm/submit.sh")]
-# Runs the command as two tasks at once, hands signals on, and ends with the highest of their codes.
+# Runs the command as two tasks at once, and ends with the highest of their codes. Like srun, it
+# takes SIGTERM as the order to kill the tasks, and hands on none. Their SIGTERM comes from scancel, which
+# leaves a file: whoever signals a task is its parent.
 SRUN = """
-while [ "${1#--}" != "$1" ]; do shift; done
-for task in 0 1; do SLURM_PROCID=$task "$@" & tasks="${tasks:-} $!"; done
-trap 'kill -TERM $tasks' TERM
-highest=0
-for task in $tasks; do
-  while :; do
-    code=0; wait "$task" || code=$?
-    kill -0 "$task" 2>/dev/null || break
-  done
-  [ "$code" -le "$highest" ] || highest=$code
-done
-exit "$highest"
+import os, pathlib, signal, subprocess, sys, time
+command = sys.argv[1:]
+while command[0].startswith("--"):
+    del command[0]
+folder = pathlib.Path(os.environ["STANDIN"])
+tasks = [
+    subprocess.Popen(command, env={**os.environ, "SLURM_PROCID": str(number)}) for number in (0, 1)
+]
+signal.signal(signal.SIGTERM, lambda *_: [task.kill() for task in tasks])
+while any(task.poll() is None for task in tasks):
+    if (folder / "scancel").exists():
+        (folder / "scancel").rename(folder / "scancelled")
+        for task in tasks:
+            task.terminate()
+    time.sleep(0.02)
+sys.exit(max(code if code >= 0 else 128 - code for code in (task.wait() for task in tasks)))
 """
 TRAINER = """
-echo "$SLURM_PROCID $* ${JAX_LOCAL_DEVICE_IDS:-}" >>"$STANDIN/started"
+trap 'echo "$SLURM_PROCID" >>"$STANDIN/saved"; exit 75' TERM
 code=$(cut -d' ' -f$((SLURM_PROCID + 1)) "$STANDIN/codes")
+echo "$SLURM_PROCID $*" >>"$STANDIN/started"
 [ "$code" = hang ] || exit "$code"
-trap 'exit 75' TERM
-for _ in {1..400}; do sleep 0.05; done
+for _ in {1..400}; do sleep 0.05; [ -e /proc/$PPID ] || exit 1; done  # killed with its task
 """
 
 
@@ -40,13 +45,15 @@ for _ in {1..400}; do sleep 0.05; done
 def cluster(tmp_path):
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, body in {
-        "sbatch": 'printf "%s\\n" "$@" >"$STANDIN/submitted"',
-        "scontrol": 'echo "$*" >>"$STANDIN/scontrol"',
-        "srun": SRUN,
-        "python": TRAINER,
+    bash = "/usr/bin/env bash"
+    for name, (shell, body) in {
+        "sbatch": (bash, 'printf "%s\\n" "$@" >"$STANDIN/submitted"'),
+        "scontrol": (bash, 'echo "$*" >>"$STANDIN/scontrol"'),
+        "scancel": (bash, 'echo "$*" >"$STANDIN/scancel"'),
+        "srun": (f"{sys.executable} -S", SRUN),
+        "python": (bash, TRAINER),
     }.items():
-        (tools / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tools / name).write_text(f"#!{shell}\n{body}\n")
         (tools / name).chmod(0o755)
     environment = {
         "PATH": f"{tools}:/usr/bin:/bin",
@@ -80,12 +87,12 @@ def job(cluster, codes, *options, send=None, **variables):
             if started.exists() and len(started.read_text().splitlines()) == 2:
                 break
             time.sleep(0.05)
-        time.sleep(0.2)  # until the trainers have set their traps
-        os.kill(running.pid, send)
-        if send == signal.SIGTERM:  # SLURM tells the tasks itself
-            children = f"/proc/{running.pid}/task/{running.pid}/children"
-            for child in pathlib.Path(children).read_text().split():
-                os.kill(int(child), send)
+        running.send_signal(send)
+        if send == signal.SIGTERM:  # SLURM sends it to all processes of the job, so to srun
+            children = pathlib.Path(f"/proc/{running.pid}/task/{running.pid}/children")
+            for child in children.read_text().split():
+                if b"/srun" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), send)
     _, errors = running.communicate(timeout=30)
     told = folder / "scontrol"
     return running.returncode, errors, told.read_text() if told.exists() else ""
@@ -106,13 +113,10 @@ def test_a_job_is_submitted_with_what_it_needs(cluster):
     assert words[-2:] == ["--", "--workdir=runs/a b"]
 
 
-def test_a_task_a_node_takes_all_of_its_devices(cluster):
+def test_a_task_a_node_is_started_once_there(cluster):
     submit(cluster, "--gpus=4", "--tasks=node", "--workdir=w")
     words = (cluster[0] / "submitted").read_text().splitlines()
-    assert "--ntasks-per-node=1" in words and "--devices=0,1,2,3" in words
-    assert job(cluster, "0 0", "--devices=0,1,2,3")[0] == 0
-    started = (cluster[0] / "started").read_text().splitlines()
-    assert sorted(started) == [f"{n} -m branchnets.main --workdir=w 0,1,2,3" for n in (0, 1)]
+    assert "--ntasks-per-node=1" in words and "--gpus-per-node=4" in words
 
 
 @pytest.mark.parametrize(
@@ -138,9 +142,11 @@ def test_dry_runs_print_and_do_nothing(cluster):
     # Pasted, it is what would have been run.
     subprocess.run(["bash", "-c", line], env=cluster[1], check=True)
     assert (cluster[0] / "submitted").read_text().endswith("--\n--workdir=w\n--config.name=it's\n")
-    words = ["bash", str(ROOT / "launch/slurm/train.sbatch"), "--python=p", "--dry-run", "--", "a"]
-    said = subprocess.run(words, env=cluster[1], capture_output=True, text=True, check=True).stdout
-    assert "srun" in said and 'scontrol requeue "$SLURM_JOB_ID"' in said
+    words = ["bash", "launch/slurm/train.sbatch", "--python=p", "--dry-run", "--", "a"]
+    said = subprocess.check_output(words, env=cluster[1], text=True, cwd=ROOT)
+    assert said.startswith("srun ") and 'scontrol requeue "$SLURM_JOB_ID"' in said
+    task = ["bash", str(ROOT / "launch/slurm/task.sh"), "--dry-run", "echo", "it's"]
+    assert subprocess.check_output(task, text=True) == "echo 'it'\\''s'\n"
     assert not (cluster[0] / "started").exists()
 
 
@@ -154,22 +160,26 @@ def test_dry_runs_print_and_do_nothing(cluster):
         ("2 76", 2, False),  # an error hides behind no lost peer
         ("134 1", 1, False),
         ("75 75", 75, False),  # somebody else asked it to stop
+        ("76 99", 52, False),
     ],
 )
 def test_what_is_queued_again(cluster, codes, ends, again):
     code, errors, told = job(cluster, codes)
     assert code == ends, errors
     assert told == ("requeue 17\n" if again else "")
+    assert "99" not in codes or "task 1 ended with 99," in errors
 
 
 def test_the_time_limit_saves_and_queues_again(cluster):
     code, errors, told = job(cluster, "hang hang", send=signal.SIGUSR1)
     assert (code, told) == (0, "requeue 17\n"), errors
+    assert sorted((cluster[0] / "saved").read_text().split()) == ["0", "1"]
+    assert (cluster[0] / "scancelled").read_text() == "--signal=TERM 17\n"
 
 
-def test_a_cancelled_job_is_not_queued_again(cluster):
+def test_a_cancelled_job_is_killed_and_not_queued_again(cluster):
     code, errors, told = job(cluster, "hang hang", send=signal.SIGTERM)
-    assert (code, told) == (stopping.PREEMPTED, ""), errors
+    assert (code, told) == (137, "") and not (cluster[0] / "saved").exists(), errors
 
 
 def test_restarts_are_counted(cluster):
