@@ -212,6 +212,11 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
+def together() -> None:
+    """Returns when every process has come here."""
+    gathered(None)
+
+
 def on_first_process(function: Callable[[], Any]) -> Any:
     """What a function gives on the first process, the only one that calls it, on all of them.
 
@@ -243,7 +248,7 @@ def smallest(value: int | None) -> int | None:
     return min((found for found in gathered(value) if found is not None), default=None)
 
 
-def total(value: float) -> float:
+def total(value: int) -> int:
     """The sum of what all processes give."""
     return sum(gathered(value))
 

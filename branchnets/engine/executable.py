@@ -97,6 +97,8 @@ class Executables:
             if not self._made:
                 self.say(made.needs.table())
             made.needs.check()
+            # Operations between processes wait less long for the slower one than it may compile.
+            distributed.together()
             self._made[phase.mode] = made
         return self._made[phase.mode]
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from branchnets.engine import budget, evaluate
+from branchnets.engine import budget, distributed, evaluate
 from branchnets.engine import mesh as meshes
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.executable import Executables
@@ -200,7 +200,7 @@ class Loop:
         if rate := self.progress.examples_per_second:
             metrics["examples_per_second"] = rate
         if self.setup.dataset.streamed:  # images that others stood for, in this interval
-            total = self.setup.inputs.unreadable
+            total = distributed.total(self.setup.inputs.unreadable)
             metrics["unreadable"], self._unreadable = total - self._unreadable, total
         metrics["seconds"] = self.seconds
         self.writer.write(self.done, metrics, split="train", epoch=self._epoch)

@@ -18,6 +18,7 @@ process, port, folder = int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
 import branchnets
 from branchnets.engine import alike, budget, distributed, environment
 from branchnets.engine import config as configs
+from branchnets.engine.evaluate import Evaluator
 from branchnets.engine.rundir import RunDir
 from branchnets.errors import CheckpointError, ConfigError, PeerFailed, RunDirError, UserError
 from branchnets.memory import Memory
@@ -31,6 +32,14 @@ assert distributed.total(process + 1) == 3
 assert distributed.on_first_process(lambda: [process, None]) == [0, None]
 # Both are on one host, and share its memory.
 assert budget.agreed(Memory(10 - process, 1000, 1, False)) == Memory(9, 500, 1, False)
+
+class Batches(list):
+    unreadable = process + 1  # those of this process
+
+class Family:
+    eval_modes = staticmethod(dict)
+
+assert Evaluator(Family, 0)({}, {}, Batches()) == {"unreadable": 3.0}
 assert environment.describe()["devices"]["processes"] == 2
 assert len(environment.describe()["hosts"]) == 2
 
