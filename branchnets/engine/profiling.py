@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,30 +10,14 @@ from typing import Any
 
 import jax
 
-from branchnets.errors import ConfigError, StorageError
+from branchnets.engine.stretch import parse
+from branchnets.errors import StorageError
 from branchnets.storage import AnyPath, as_path
 
 #: The compiled step as text, beside the trace: it says which module an operation belongs to.
 PROGRAM = "step.hlo.txt"
 #: What the host is doing, in the trace's thread of the trainer.
 STEP, INPUT = "train", "input"
-
-
-def parse(text: str | None) -> tuple[int, int] | None:
-    """(START, STOP) of "START:STOP"; None where nothing is to be traced.
-
-    Raises:
-      ConfigError: not two whole numbers of which the second is larger.
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+):(\d+)", text)
-    if not found or int(found[1]) >= int(found[2]):
-        raise ConfigError(
-            f"profile is {text!r}; it must be START:STOP, two whole numbers of steps with START "
-            "below STOP, such as --config.profile=20:25 for five steps after the first twenty."
-        )
-    return int(found[1]), int(found[2])
 
 
 def input_part() -> contextlib.AbstractContextManager[None]:
@@ -58,7 +41,7 @@ class Profile:
       say: shows a message.
 
     Raises:
-      ConfigError: as :func:`parse`.
+      ConfigError: as :func:`branchnets.engine.stretch.parse`.
     """
 
     def __init__(

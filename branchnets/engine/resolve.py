@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from branchnets.data.device.augment import ORDERS
+from branchnets.engine import stretch
 from branchnets.engine.fields import base
 from branchnets.engine.loading import flatten
-from branchnets.engine.profiling import parse as parse_profile
 from branchnets.errors import ConfigError, nearest
 from branchnets.registry import DTYPES
 
@@ -178,7 +178,7 @@ def validate(config: ConfigDict, num_devices: int, *, train: bool = True) -> Non
             raise ConfigError(f"{path} is {flat[path]}; it must be above 0.")
     if not train:
         return
-    parse_profile(config.profile)
+    stretch.parse(config.profile)
     if config.schedule.warmup_epochs >= config.epochs:
         raise ConfigError(
             f"schedule.warmup_epochs ({config.schedule.warmup_epochs:g}) leaves nothing of the "

@@ -38,3 +38,31 @@ def name_classes():
         (workdir / "config.json").write_text(json.dumps(document))
 
     return change
+
+
+_FILE = '''
+from branchnets.engine import config as c
+
+def get_config(arg=None):
+    """A config of a test."""
+    args = c.parse_arg(arg, smoke=False, seed=0, k=8, rate=0.5, connectivity="learned")
+    config = c.base("coded")
+    config.seed = args.seed
+    config.model.name = f"net_{args.k}_{args.connectivity}"
+    config.data.name = "digits"
+    config.model.ratios = ((1, 2), (3, 4))
+    config.epochs = 10
+    config.optimizer.weight_decay_exclude = ("bias",)
+    config.optimizer.grad_clip = 1.0
+    if args.smoke:
+        return c.smoke(config, model=dict(depth=1))
+    return config
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A config file that takes arguments."""
+    path = tmp_path / "experiment.py"
+    path.write_text(_FILE)
+    return path
