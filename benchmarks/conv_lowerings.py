@@ -26,6 +26,8 @@ from dataclasses import dataclass
 import jax
 from jax import Array
 
+from branchnets.engine import compiler
+from branchnets.engine.mesh import make_mesh
 from branchnets.nn.conv import choose_lowering, grouped_conv
 
 
@@ -125,7 +127,9 @@ def compile_pass(layer: Layer, lowering: str) -> Callable[[], object]:
         return y, *vjp(dy)
 
     operands = layer.operands()
-    compiled = jax.jit(both).lower(*operands).compile()
+    # As the training step is compiled.
+    chosen = compiler.options(make_mesh(jax.devices()[:1]))
+    compiled = jax.jit(both, compiler_options=chosen).lower(*operands).compile()
     jax.block_until_ready(compiled(*operands))
     return lambda: jax.block_until_ready(compiled(*operands))
 

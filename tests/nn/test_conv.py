@@ -108,6 +108,21 @@ def test_a_pack_of_groups_is_one_product(lowering, products):
     assert text.count("stablehlo.dot_general") == products and "convolution" not in text
 
 
+@pytest.mark.parametrize("groups,lowering", [(1, None), (4, "dot:1"), (4, "dot:3")])
+def test_pointwise_layers_that_narrow_agree_too(groups, lowering):
+    x, kernel, key = operands((7, 5), 12, 8, groups, 1)
+    assert_same(x, kernel, groups, 2, None, lowering, key)
+
+
+@pytest.mark.parametrize("channels,features", [(24, 6), (6, 24)])
+def test_the_narrow_operand_comes_first_in_the_gradient_of_a_kernel_on_cpu(channels, features):
+    x, kernel, key = operands((4, 4), channels, features, 1, 1)
+    run = jax.jit(jax.grad(lambda k: (grouped_conv(x, k, groups=1) ** 2).sum()))
+    device = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+    like = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype, sharding=device)
+    assert re.search(r"f32\[6,24\]\S* dot\(", run.lower(like).compile().as_text())
+
+
 def test_padded_pointwise_is_not_a_dot():
     x, kernel, key = operands((4, 4), 4, 4, 2, 1)
     assert_same(x, kernel, 2, 1, 1, None, key)
@@ -203,6 +218,7 @@ def test_measured_choices_on_cpu(width, groups, stride, expected):
     "groups,in_group,out_group,expected",
     [
         (1, 64, 256, "dot"),
+        (1, 256, 110, "dot:1"),
         (8, 64, 4, "dot:8"),  # MaskConnect's {20,4,8}: into a branch's bottleneck, and out of it
         (8, 4, 64, "dot:8"),
         (8, 8, 64, "dot:8"),
