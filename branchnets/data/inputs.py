@@ -51,6 +51,11 @@ class TrainInput(TrainBatches, Protocol):
     #: for them.
     unreadable: int
 
+    @property
+    def failure(self) -> Exception | None:
+        """What `arrays` of a step to come will raise, where it is known before."""
+        ...
+
     def arrays(self, step: int) -> dict[str, jax.Array]:
         """The device arrays that `step` needs; "key" uint32 [2] (the seed's) is among them."""
         ...

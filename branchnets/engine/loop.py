@@ -24,6 +24,7 @@ from branchnets.engine.rundir import RunDir
 from branchnets.engine.setup import Setup
 from branchnets.engine.state import TrainState
 from branchnets.engine.step import Tally
+from branchnets.engine.stopping import PEER_LOST
 from branchnets.errors import CheckpointError, ConfigError, DataError, TrainingError
 from branchnets.families.base import Phase
 
@@ -115,12 +116,24 @@ class Loop:
             self.done += 1
             self._wait(marker)
             self._after_step()
+            if self.setup.inputs.failure is not None and not isinstance(self.peers, Alone):
+                self.peers.ask(PEER_LOST)  # while there are batches for the steps up to there
             status = self.peers.at(self.done)
             if status is not None:
                 self._look()
                 self._save(None)
+                if status == PEER_LOST:
+                    self._tell_failure()
                 return status
         return None
+
+    def _tell_failure(self) -> None:
+        """Raises why the processes have stopped: of several, the input of one has failed."""
+        self.checkpoints.wait()  # for all of them: after this none can
+        if self.setup.inputs.failure is not None:
+            raise self.setup.inputs.failure
+        assert isinstance(self.peers, Peers)
+        self.peers.wait_for_failure()
 
     def _arrays(self) -> Any:
         """What the next step needs."""
@@ -133,7 +146,7 @@ class Loop:
         try:
             yield
         except (ConfigError, DataError, TrainingError):
-            # Saving waits for all processes, and the others do not know that this one has failed.
+            # Of several processes, the others have begun steps that this one cannot do.
             if jax.process_count() == 1:
                 self._look()
                 self._save(None)
@@ -155,7 +168,7 @@ class Loop:
         if save_now:
             self._save(metrics)
         # A save that failed is made up for now, not when the next one is due.
-        elif jax.process_count() == 1 and self._has_failed(self.checkpoints.check_for_errors):
+        elif self._has_failed(self.checkpoints.check_for_errors):
             self._save(None)
             self.checkpoints.wait()
 
@@ -262,6 +275,8 @@ class Loop:
         try:
             check()
         except CheckpointError as error:
+            if jax.process_count() > 1:  # it is the first process that writes: the others wait
+                raise
             self.progress.message(f"{error} Trying again, with step {self.done} ...")
             return True
         return False

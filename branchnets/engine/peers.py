@@ -141,6 +141,18 @@ class Peers:
         if self._lost is not None:
             raise self._lost
 
+    def ask(self, status: int) -> None:
+        """Asks all processes to stop after one of the next steps, with a status."""
+        if self._stop.status is None:
+            self._stop.status = status
+
+    def wait_for_failure(self) -> None:
+        """Raises what the process that asked to stop with PEER_LOST has to say."""
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline:
+            self.raise_if_lost()
+            time.sleep(LOOK / 10)
+
     def close(self) -> None:
         """The run has ended here: the others need not wait for an answer."""
         self._closing.set()

@@ -112,9 +112,12 @@ class Pair:
     """Two processes of one run, each with one device and half of every batch.
 
     Args:
-      workdir, epochs: of :class:`Command`.
+      workdir: the run directory.
+      epochs: of 32 steps, or as the flags say.
       flags: of both.
     """
+
+    SAVE_EVERY = 4
 
     def __init__(self, workdir, epochs, flags=()):
         with socket.socket() as probe:
@@ -123,7 +126,10 @@ class Pair:
         self.both = [
             Command(workdir, epochs, flags=[
                 f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
-                f"--process_id={process}", *flags,
+                f"--process_id={process}",
+                # Fewer and larger steps, with no statistics to agree on inside them.
+                "--config.batch_size=16", "--config.bn_group_size=8",
+                f"--config.checkpoint.every_steps={self.SAVE_EVERY}", *flags,
             ]) for process in range(2)
         ]  # fmt: skip
         self.first = self.both[0]

@@ -10,8 +10,8 @@ import pytest
 
 from branchnets.engine import peers as module
 from branchnets.engine.peers import Peers
-from branchnets.engine.stopping import INTERRUPTED, PREEMPTED, StopRequest
-from branchnets.errors import DataError, PeerFailed, PeerLost
+from branchnets.engine.stopping import INTERRUPTED, PEER_LOST, PREEMPTED, StopRequest
+from branchnets.errors import DataError, PeerLost
 
 AHEAD, TOTAL = 2, 60
 
@@ -141,6 +141,18 @@ def test_a_signal_at_the_end_changes_nothing_and_holds_nobody_up():
             time.sleep(0.05)
 
     assert run.run(act) == [(TOTAL, 0)] * 2
+
+
+def test_one_that_knows_of_its_error_before_stops_all_after_the_same_step():
+    run = Run(0, count=3)
+
+    def act(process, step):
+        if process == 1 and step == 20:
+            run.peers[1].ask(PEER_LOST)
+            run.peers[1].ask(PREEMPTED)  # the first one holds
+
+    ended = run.run(act)
+    assert len(set(ended)) == 1 and 20 <= ended[0][0] < TOTAL and ended[0][1] == PEER_LOST
 
 
 def test_the_error_of_one_ends_all():

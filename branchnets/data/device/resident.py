@@ -128,6 +128,7 @@ class ResidentInput(ResidentBatches):
         super().__init__(split, dataset, augment_config, batch_size, mesh)
         self.decoder: str | None = None
         self.unreadable = 0
+        self.failure: Exception | None = None  # nothing is read later
         self._images = put(split.images, mesh, EVERYWHERE)
         self._labels = put(split.labels, mesh, EVERYWHERE)
         # A key is stored as its data, as everywhere; an argument of the step, not a constant in it.

@@ -81,10 +81,11 @@ class _Feed:
 
     def __init__(self, rows: TrainRows, step: int, workers: int, mesh: Mesh | None) -> None:
         self.step = step
+        self.failures: list[Exception] = []
         self._ready: queue.Queue[Batch | Exception] = queue.Queue(maxsize=AHEAD)
         stop = threading.Event()
         chunks = Chunks(rows, step * rows.part.chunks, workers)
-        arguments = (chunks, rows.part.chunks, mesh, self._ready, stop)
+        arguments = (chunks, rows.part.chunks, mesh, self._ready, stop, self.failures)
         thread = threading.Thread(target=_feed, args=arguments, daemon=True)
         # Of this object, which the thread does not hold: one that is dropped ends as well.
         self._finalizer = weakref.finalize(self, _end, chunks, self._ready, stop, thread)
@@ -112,7 +113,12 @@ def _end(
 
 
 def _feed(
-    chunks: Chunks, per_batch: int, mesh: Mesh | None, ready: queue.Queue, stop: threading.Event
+    chunks: Chunks,
+    per_batch: int,
+    mesh: Mesh | None,
+    ready: queue.Queue,
+    stop: threading.Event,
+    failures: list[Exception],
 ) -> None:
     try:
         for batch in host_batches(chunks, per_batch):
@@ -124,6 +130,7 @@ def _feed(
                 return
             del batch, images, labels, item
     except Exception as error:
+        failures.append(error)  # known before the batches that lie ready are used up
         hand_on(error, ready, stop)
 
 
@@ -225,6 +232,11 @@ class StreamedInput(StreamedBatches):
         self._key = put(key, mesh, EVERYWHERE)
         self._feed: _Feed | None = None
         self._step, self._arrays = -1, {"key": self._key}
+
+    @property
+    def failure(self) -> Exception | None:
+        """What `arrays` of a step to come will raise, where it is known before."""
+        return self._feed.failures[0] if self._feed is not None and self._feed.failures else None
 
     @property
     def host_bytes(self) -> int:

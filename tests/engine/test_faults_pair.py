@@ -1,0 +1,138 @@
+"""Runs of two processes of which one is stopped, killed or fails; counted for results/."""
+
+import pathlib
+import random
+import signal
+import sys
+import time
+
+import pytest
+from engine_commands import ALL, Pair, assert_same_run
+
+from branchnets.engine import filelist
+from branchnets.engine.stopping import INTERRUPTED, PEER_LOST, PREEMPTED
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "data"))
+from jpeg_tree import write_tree  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
+
+TRIES, EPOCHS = (20, 8) if ALL else (2, 1)  # of 32 steps
+#: What becomes of the other one: it says so itself, or JAX aborts it first.
+LOST = {PEER_LOST, -signal.SIGABRT}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbs."""
+    run = Pair(tmp_path_factory.mktemp("whole") / "run", EPOCHS)
+    assert run.ends() == [0, 0], run.error
+    return run.first.workdir
+
+
+def goes_on(workdir, newest, whole):
+    """Started again, both go on from a step, to the same end as if nothing had happened."""
+    run = Pair(workdir, EPOCHS)
+    assert run.first.resumed() == newest, run.error
+    assert run.ends() == [0, 0], run.error
+    assert_same_run(whole, workdir)
+
+
+def test_a_signal_to_one_stops_both_after_the_same_step(whole, tmp_path, record_property):
+    rng, workdir, newest, numbers = random.Random(7), tmp_path / "run", 0, []
+    for life in range(TRIES):
+        run = Pair(workdir, EPOCHS)
+        moment = newest + rng.randrange(0, 6)  # 0: while it starts
+        begun = "Resuming" if life else "compiling the training step"
+        assert run.first.until(lambda: begun in run.first.error), run.error  # noqa: B023
+        assert run.first.until(lambda: run.first.steps() >= moment), run.error  # noqa: B023
+        time.sleep(rng.uniform(0, 0.1))
+        number = signal.SIGINT if life % 5 == 4 else signal.SIGTERM
+        run.both[rng.randrange(2)].process.send_signal(number)
+        numbers.append(number)
+        expected = INTERRUPTED if number == signal.SIGINT else PREEMPTED
+        assert run.ends() == [expected] * 2, run.error
+        assert run.first.resumed() == newest  # that which both had saved
+        before, newest = newest, max(run.first.whole())
+        assert before < newest and newest >= moment
+        assert f"Stopped at step {newest} of " in run.first.error
+        assert filelist.damage(run.first.checkpoints / str(newest)) is None
+        assert run.first.steps() == newest  # nothing was done after it, nothing is lost
+    goes_on(workdir, newest, whole)
+    record_property("tried", TRIES)
+    record_property(
+        "note",
+        f"{numbers.count(signal.SIGTERM)} SIGTERM (both exit with {PREEMPTED}), "
+        f"{numbers.count(signal.SIGINT)} SIGINT ({INTERRUPTED}); no step lost; final state and "
+        "metrics bit-identical",
+    )
+
+
+def test_one_that_is_killed_ends_the_other_and_the_whole_goes_on(whole, tmp_path, record_property):
+    rng, workdir, newest, ends, lost, slowest = random.Random(8), tmp_path / "run", 0, [], [0], 0.0
+    for life in range(TRIES):
+        run = Pair(workdir, EPOCHS)
+        assert run.first.resumed() == newest, run.error
+        moment = newest + rng.randrange(1, 2 * Pair.SAVE_EVERY)
+        assert run.first.until(lambda: run.first.steps() >= moment), run.error  # noqa: B023
+        time.sleep(rng.uniform(0, 0.1))
+        dead = life % 2  # the process that coordinates them, and the other one
+        run.both[dead].kill()
+        killed = time.monotonic()
+        ends.append(run.both[1 - dead].end())
+        slowest = max(slowest, time.monotonic() - killed)
+        assert ends[-1] in LOST, run.error
+        newest = max(run.first.whole(), default=0)
+        done = run.first.steps()
+        # As one process: each save waits for the one before.
+        begun = (done - 1) // Pair.SAVE_EVERY * Pair.SAVE_EVERY
+        assert newest >= begun - Pair.SAVE_EVERY
+        lost.append(done - newest)
+        if life == TRIES // 2 and len(run.first.whole()) > 1:
+            newest = _damaged(run.first)
+    goes_on(workdir, newest, whole)
+    record_property("tried", TRIES)
+    record_property(
+        "note",
+        f"a save every {Pair.SAVE_EVERY} steps, at most {max(lost)} steps lost; the other one "
+        f"ended within {slowest:.0f} s, {ends.count(PEER_LOST)} times with {PEER_LOST}, "
+        f"{len(ends) - ends.count(PEER_LOST)} times aborted by JAX (134); final state and metrics "
+        "bit-identical",
+    )
+
+
+def test_an_input_that_fails_in_one_ends_both_with_what_was_trained(tmp_path, record_property):
+    tree, names = tmp_path / "tree", ("ant", "bee", "cat", "dog")
+    for split, count, seed in (("train", 40, 0), ("test", 3, 100)):
+        write_tree(tree / split, names, count, seed)
+    damaged = sorted((tree / "train" / "bee").iterdir())[0]
+    kept = damaged.read_bytes()
+    damaged.write_bytes(kept[:100])
+    flags = [
+        "--config.data.name=folder", f"--config.data.data_dir={tree}", "--config.data.stream=True",
+        "--config.data.image_size=8", "--config.data.channels=1", "--config.data.workers=0",
+        "--config.data.fake_size=", "--config.data.num_classes=",
+    ]  # fmt: skip
+    run = Pair(tmp_path / "run", 4, flags)
+    statuses = run.ends()
+    assert sorted(statuses) == [2, PEER_LOST], run.error
+    failed = statuses.index(2)
+    assert "error: " in run.both[failed].error and damaged.name in run.both[failed].error
+    other = run.both[1 - failed].error
+    assert f"error: process {failed} failed: " in other and damaged.name in other
+    newest = max(run.first.whole(), default=0)
+    damaged.write_bytes(kept)
+    again = Pair(tmp_path / "run", 4, flags)
+    assert again.first.resumed() == newest
+    assert again.ends() == [0, 0], again.error
+    record_property("tried", 1)
+    record_property("note", f"saved at step {newest}, which both had done")
+
+
+def _damaged(run):
+    """Cuts a file of the newest step short; returns the one before."""
+    newest, before = sorted(run.whole(), reverse=True)[:2]
+    file = max((f for f in (run.checkpoints / str(newest)).rglob("*") if f.is_file()),
+               key=lambda f: f.stat().st_size)  # fmt: skip
+    file.write_bytes(file.read_bytes()[:-10])
+    return before
