@@ -71,7 +71,8 @@ class Command:
 
     def resumed(self):
         """Waits for training to begin; returns the step that it goes on from."""
-        assert self.until(lambda: ": steps " in self.error), self.error
+        self.until(lambda: ": steps " in self.error)
+        assert ": steps " in self.error, self.error
         found = re.search(r"Resuming .* at step (\d+)", self.error)
         return int(found[1]) if found else 0
 
