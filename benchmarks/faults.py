@@ -1,11 +1,12 @@
-"""Brings about every fault that a run on one host must survive, and counts what came of it.
+"""Brings about every fault that a run must survive, and counts what came of it.
 
-    python -m benchmarks.faults [--only=WORD] [--write=results/faults.md]
+    python -m benchmarks.faults [--hosts=one|several] [--only=WORD] [--write=results/faults.md]
 
 The faults are tests (tests/); this runs those that are listed below and writes their results as a
 table. A test counts as many tries as it says (the property "tried"), else one for every set of its
 parameters; a try that a failing test said nothing about counts as failed. About ten minutes on two
-CPU cores.
+CPU cores for one host, and half an hour for several. With --hosts the other part of a page that is
+there stays as it is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as xml
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import branchnets
@@ -36,11 +37,13 @@ class Fault:
       name: what goes wrong.
       expected: what must come of it.
       tests: of pytest, as path::name under tests/, without parameters.
+      hosts: "one" or "several".
     """
 
     name: str
     expected: str
     tests: tuple[str, ...]
+    hosts: str = "one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Counted:
 
 _CHECKPOINT, _STREAM = "engine/test_checkpoint.py", "data/test_stream.py"
 _KILL, _DISK = "engine/test_faults_kill.py", "engine/test_faults_disk.py"
+_PAIR = "engine/test_faults_pair.py"
 
 FAULTS = (
     Fault(
@@ -157,7 +161,66 @@ FAULTS = (
             "engine/test_budget.py::test_the_command_line_refuses_with_one_line",
         ),
     ),
+    Fault(
+        "SIGKILL in the middle of exchanging a checkpoint for one with metrics",
+        "put right at the next start: one of the two is in its place and whole, nothing is left",
+        (
+            "engine/test_checkpoint_replace.py::test_an_exchange_that_is_cut_short_is_put_right",
+            "engine/test_checkpoint_replace.py::"
+            "test_the_old_state_comes_back_where_the_new_one_is_damaged",
+        ),
+    ),
+    Fault(
+        "SIGTERM or SIGINT to one of two processes, at a random step or while they start",
+        "both save the same step and exit with 75 or 130; started again, they end bit-identical",
+        (f"{_PAIR}::test_a_signal_to_one_stops_both_after_the_same_step",),
+        "several",
+    ),
+    Fault(
+        "a signal to one of two to five processes, simulated by threads",
+        "all stop after the same step, or all come to the end",
+        (
+            "engine/test_peers.py::test_all_stop_after_the_same_step",
+            "engine/test_peers.py::"
+            "test_a_signal_before_the_first_step_stops_after_it_and_two_signals_are_one",
+            "engine/test_peers.py::test_a_signal_at_the_end_changes_nothing_and_holds_nobody_up",
+        ),
+        "several",
+    ),
+    Fault(
+        "SIGKILL of one of two processes at a random moment; once the newest checkpoint truncated "
+        "besides",
+        "the other one ends by itself (76, or 134 where JAX aborts it first); the whole restarts "
+        "from the newest whole checkpoint, the same in both, loses at most one save interval (and "
+        "the steps since the save that was being written began), ends bit-identical",
+        (f"{_PAIR}::test_one_that_is_killed_ends_the_other_and_the_whole_goes_on",),
+        "several",
+    ),
+    Fault(
+        "the newest checkpoint damaged, and all of them, with two processes",
+        "both restore the same older step; both refuse with an error",
+        (
+            "engine/test_checkpoint_processes.py::"
+            "test_two_processes_save_agree_on_damage_and_restore",
+        ),
+        "several",
+    ),
+    Fault(
+        "an image that cannot be read, in the part of one of two processes",
+        "both save the same step before it; it exits with 2 and the error, the other one with 76, "
+        "naming process and error",
+        (f"{_PAIR}::test_an_input_that_fails_in_one_ends_both_with_what_was_trained",),
+        "several",
+    ),
+    Fault(
+        "a checkpoint that the first of two processes cannot write",
+        "it exits with 2 and the error, the other one ends as well; the checkpoint before is whole",
+        (f"{_PAIR}::test_a_save_that_fails_ends_both_and_leaves_the_one_before",),
+        "several",
+    ),
 )
+
+_TITLES = {"one": "One host", "several": "Several hosts"}
 
 
 def run(tests: Iterable[str], report: Path) -> None:
@@ -209,8 +272,8 @@ def table(faults: Iterable[Fault], found: dict[str, list[xml.Element]]) -> list[
     return rows
 
 
-def page(rows: Sequence[str], arguments: Sequence[str]) -> str:
-    """The results page."""
+def section(hosts: str, rows: Sequence[str], arguments: Sequence[str]) -> str:
+    """A part of the results page."""
     described = environment.describe(arguments)
     source = environment.commit(Path(branchnets.__file__))
     versions = described["versions"]
@@ -224,17 +287,29 @@ def page(rows: Sequence[str], arguments: Sequence[str]) -> str:
         f"Commit: {source['commit']}{' and changes' if source.get('dirty') else ''}",
         f"Date: {datetime.date.today()}",
     ]
-    text = [
-        "# Faults on one host",
-        "",
-        "Each fault is brought about by tests, named in `benchmarks/faults.py`, which writes this",
-        "page. Runs are compared bit by bit on one CPU device, state and metrics.",
-        "",
-        *(f"- {fact}" for fact in facts),
-        "",
-        *rows,
-    ]
+    text = [f"## {_TITLES[hosts]}", "", *(f"- {fact}" for fact in facts), "", *rows]
     return "\n".join(text) + "\n"
+
+
+def page(sections: Mapping[str, str], before: str = "") -> str:
+    """The results page.
+
+    Args:
+      sections: by their hosts.
+      before: the page that is there, whose other sections stay.
+    """
+    kept = {}
+    for part in before.split("\n## ")[1:]:
+        for hosts, title in _TITLES.items():
+            if part.startswith(f"{title}\n"):
+                kept[hosts] = f"## {part.rstrip()}\n"
+    text = (
+        "# Faults\n\n"
+        "Each fault is brought about by tests, named in `benchmarks/faults.py`, which writes this\n"
+        "page. Runs are compared bit by bit on one CPU device a process, state and metrics.\n"
+    )
+    found = {**kept, **sections}
+    return "\n".join([text, *(found[hosts] for hosts in _TITLES if hosts in found)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -247,17 +322,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--only", metavar="WORD", default="", help="faults whose name has this")
     parser.add_argument("--write", metavar="FILE", type=Path, help="the page; default: print it")
+    parser.add_argument("--hosts", choices=tuple(_TITLES), help="the faults of one part alone")
     options = parser.parse_args(given)
-    faults = [fault for fault in FAULTS if options.only.lower() in fault.name.lower()]
+    faults = [
+        fault
+        for fault in FAULTS
+        if options.only.lower() in fault.name.lower() and options.hosts in (None, fault.hosts)
+    ]
     if not faults:
-        parser.exit(2, f"error: no fault has {options.only!r} in its name\n")
+        parser.exit(2, f"error: no such fault has {options.only!r} in its name\n")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         run([test for fault in faults for test in fault.tests], report)
         if not report.exists():
             parser.exit(2, "error: pytest wrote no report; see above\n")
         found = results(report)
-    text = page(table(faults, found), given)
+    sections = {
+        hosts: section(hosts, table(chosen, found), given)
+        for hosts in _TITLES
+        if (chosen := [fault for fault in faults if fault.hosts == hosts])
+    }
+    there = options.write is not None and options.write.exists()
+    text = page(sections, options.write.read_text() if there else "")
     if options.write:
         options.write.write_text(text)
     else:

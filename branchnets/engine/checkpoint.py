@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from branchnets import storage
-from branchnets.engine import disk, distributed, filelist
+from branchnets.engine import disk, distributed, filelist, orbaxlog
 from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
 from branchnets.engine.stored import Stored
 from branchnets.errors import CheckpointError, PeerLost
@@ -34,19 +34,6 @@ _ITEM = "default"  # orbax's name for the one item of a step
 # Written by orbax after the list of files is made; nothing of the state is in them.
 _REWRITTEN = ("_CHECKPOINT_METADATA", "commit_success.txt")
 _VARIABLES = ("params", "model_state", "ema")  # fields of a TrainState
-
-
-class _Quiet(logging.Filter):
-    """Keeps orbax's remarks off the terminal: what the user should know is raised as an error."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
-
-
-def _quieten() -> None:
-    logger = logging.getLogger("absl")
-    if not any(isinstance(f, _Quiet) for f in logger.filters):
-        logger.addFilter(_Quiet())
 
 
 def _print(message: str) -> None:
@@ -97,7 +84,7 @@ class Checkpoints:
         self._stored = Stored(self.directory, read_only, report)
         self._manager: ocp.CheckpointManager | None = None
         self._saving: int | None = None
-        _quieten()
+        orbaxlog.quieten()
 
     # What there is
 
@@ -163,6 +150,7 @@ class Checkpoints:
         }
         self.check_space(leaves)
         self._saving = step
+        orbaxlog.begin()
         with self._writing():
             manager.save(
                 step,
@@ -221,6 +209,10 @@ class Checkpoints:
         if self._manager is None or self._saving is None:
             return
         with self._writing():
+            while distributed.several() and self._manager.is_saving_in_progress():
+                self.check_for_errors()
+                distributed.check_interrupts()
+                time.sleep(0.01)
             self._manager.wait_until_finished()
         self._stored.written(self._saving)
         self._saving = None
@@ -234,6 +226,8 @@ class Checkpoints:
         if self._manager is None or self._saving is None:
             return
         with self._writing():
+            if distributed.several() and (failure := orbaxlog.failure()) is not None:
+                raise failure
             self._manager.check_for_errors()
 
     def close(self) -> None:
@@ -260,7 +254,11 @@ class Checkpoints:
         """Raises CheckpointError in place of whatever orbax raises about a save."""
         try:
             yield
+        except (CheckpointError, PeerLost):
+            raise
         except Exception as error:
+            if distributed.several() and isinstance(error, jax.errors.JaxRuntimeError):
+                raise  # of what waits for the other processes
             raise self._unwritten(error) from error
 
     def _unwritten(self, error: Exception) -> CheckpointError:

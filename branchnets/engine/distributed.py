@@ -273,6 +273,12 @@ def check_equal(name: str, value: Any, advice: str) -> None:
         )
 
 
+def check_interrupts() -> None:
+    """Raises PeerLost where it is known that another process has failed."""
+    for check in interrupts:
+        check()
+
+
 def _write(key: str, value: Any) -> None:
     with _out_of_reach():
         global_state.client.key_value_set(key, json.dumps(value))  # type: ignore[union-attr]
@@ -287,8 +293,7 @@ def _read(key: str, writer: int) -> Any:
             return _look_for(key)
         if failed is not None:
             raise failed
-        for check in interrupts:
-            check()
+        check_interrupts()
         waited = time.monotonic() - started
         if waited > _PATIENCE:
             raise PeerLost(f"process {writer} did not come to an agreement in {_PATIENCE:g} s.")

@@ -48,3 +48,10 @@ def test_tries_are_counted_from_pytests_report(tmp_path):
         '<testcase><properties><property name="tried" value="9"/></properties><error/></testcase>'
     )
     assert faults.count([failed]) == faults.Counted(9, 0, 0, ())
+
+
+def test_one_part_is_written_anew_and_the_other_stays():
+    both = faults.page({"several": "## Several hosts\n\nb\n", "one": "## One host\n\na\n"})
+    assert both.index("## One host") < both.index("## Several hosts")
+    assert faults.page({"several": "## Several hosts\n\nb\n"}, both) == both
+    assert faults.page({"one": "## One host\n\nc\n"}, both) == both.replace("\na\n", "\nc\n")

@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+import resource
 import signal
 import sys
 import time
@@ -118,7 +119,7 @@ def test_an_input_that_fails_in_one_ends_both_with_what_was_trained(tmp_path, re
     failed = statuses.index(2)
     assert "error: " in run.both[failed].error and damaged.name in run.both[failed].error
     other = run.both[1 - failed].error
-    assert f"error: process {failed} failed: " in other and damaged.name in other
+    assert f"process {failed} failed: " in other and damaged.name in other
     newest = max(run.first.whole(), default=0)
     damaged.write_bytes(kept)
     again = Pair(tmp_path / "run", 1, flags)
@@ -126,6 +127,24 @@ def test_an_input_that_fails_in_one_ends_both_with_what_was_trained(tmp_path, re
     assert again.ends() == [0, 0], again.error
     record_property("tried", 1)
     record_property("note", f"saved at step {newest}, which both had done")
+
+
+def test_a_save_that_fails_ends_both_and_leaves_the_one_before(whole, tmp_path, record_property):
+    workdir = tmp_path / "run"
+    run = Pair(workdir, EPOCHS)
+    assert run.first.until(lambda: run.first.whole()), run.error
+    # The largest file of a checkpoint has more bytes than a file may have from now on.
+    limit = (300_000, resource.RLIM_INFINITY)
+    resource.prlimit(run.first.process.pid, resource.RLIMIT_FSIZE, limit)
+    status, other = run.ends()
+    assert status == 2 and other in LOST, run.error
+    assert "could not be written to" in run.first.error
+    newest = max(run.first.whole())
+    assert filelist.damage(run.first.checkpoints / str(newest)) is None
+    if ALL:
+        goes_on(workdir, newest, whole)
+    record_property("tried", 1)
+    record_property("note", f"the other one exits with {other if other > 0 else 128 - other}")
 
 
 def _damaged(run):

@@ -11,7 +11,7 @@ import pytest
 from branchnets.engine import peers as module
 from branchnets.engine.peers import Peers
 from branchnets.engine.stopping import INTERRUPTED, PEER_LOST, PREEMPTED, StopRequest
-from branchnets.errors import DataError, PeerLost
+from branchnets.errors import DataError, PeerFailed, PeerLost
 
 AHEAD, TOTAL = 2, 60
 
