@@ -140,6 +140,11 @@ class Pair:
         """What both wrote on stderr so far."""
         return "\n".join(f"process {i}:\n{command.error}" for i, command in enumerate(self.both))
 
+    def kill(self):
+        """Ends both, however they are."""
+        for command in self.both:
+            command.kill()
+
     def ends(self):
         """Waits for both ends; returns their exit statuses."""
         return [command.end() for command in self.both]

@@ -23,6 +23,23 @@ TRIES, EPOCHS = (20, 8) if ALL else (2, 1)  # of 32 steps
 LOST = {PEER_LOST, -signal.SIGABRT}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def none_left():
+    """Ends what a test that fails leaves running."""
+    made = []
+
+    class Noted(Pair):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "Pair", Noted)
+        yield
+    for pair in made:
+        pair.kill()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that nothing disturbs."""
