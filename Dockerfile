@@ -1,7 +1,14 @@
-# branchnets in a container, for a CPU, NVIDIA GPUs or a TPU VM:
+# branchnets in a container, for a CPU, NVIDIA GPUs or a TPU VM. The run belongs to whoever starts it,
+# in a folder that is there (Docker would make it for root):
+#   mkdir -p runs
 #   docker build --build-arg DEVICE=cuda --tag branchnets .
-#   docker run --rm --gpus all --volume "$PWD/runs:/work/runs" branchnets \
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" --volume "$PWD/runs:/app/runs" branchnets \
 #     --config=configs/coded_digits.py --workdir=runs/coded_digits
+# For a CPU (DEVICE=cpu) without --gpus; on every VM of a TPU slice (DEVICE=tpu), which needs root for
+# the chips and the VM's own address to find the others:
+#   docker run --rm --privileged --user 0 --network=host branchnets --config=... --workdir=gs://BUCKET/RUN
+# Streamed images pass from the workers that decode them through shared memory, of which a container
+# has 64 MB: add --shm-size=8g, and --volume for where they are.
 FROM python:3.11-slim AS build
 
 # cpu, cuda (needs the driver of the host alone) or tpu
@@ -27,11 +34,13 @@ COPY --from=build /opt/branchnets /opt/branchnets
 # As launch/local.sh does: huge pages for what XLA takes from malloc at every step on a CPU.
 ENV PATH="/opt/branchnets/bin:$PATH" \
     PYTHONUNBUFFERED=1 \
+    HOME=/home/branchnets \
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1
+# Writable for any --user: caches go home.
 RUN useradd --create-home --uid 1000 branchnets \
-    && mkdir -p /work/runs \
-    && chown branchnets: /work /work/runs
-WORKDIR /work
+    && mkdir -p /app/runs \
+    && chmod 1777 /home/branchnets /app/runs
+WORKDIR /app
 COPY configs ./configs
 USER 1000
 ENTRYPOINT ["python", "-m", "branchnets.main"]

@@ -35,3 +35,11 @@ def test_the_install_takes_the_extras_of_the_device(device, extras):
     assert done.stdout.strip().endswith(f".[{extras}]")
     declared = (ROOT / "setup.py").read_text()
     assert all(f'"{name}": [' in declared for name in extras.split(","))
+
+
+def test_any_user_has_a_home_and_a_place_for_runs():
+    """As docker run --user has it; and the commands on top name the folder that there is."""
+    home = re.search(r"HOME=(\S+)", LINES)[1]
+    folder = re.search(r"^WORKDIR (/(?!source).*)$", LINES, re.MULTILINE)[1]
+    assert f"chmod 1777 {home} {folder}/runs" in LINES
+    assert set(re.findall(r"runs:(\S+)/runs", LINES)) == {folder}
