@@ -6,17 +6,22 @@
 #   https://cloud.google.com/tpu/docs/queued-resources and .../tpu/docs/spot
 # shellcheck disable=SC2034  # its variables are read by the scripts that source it
 
+# shellcheck source=launch/shell.sh
+source "$ROOT/launch/shell.sh"
+
+new_enough() { [ "$(($1 * 100 + $2))" -ge 404 ]; } # new_enough MAJOR MINOR
+new_enough "${BASH_VERSINFO[0]}" "${BASH_VERSINFO[1]}" \
+  || die "this is bash $BASH_VERSION, and launch/tpu needs 4.4 or newer; on macOS: brew install bash, and a new shell"
+
 NAME=${TPU_NAME:-} ZONE=${ZONE:-} PROJECT=${PROJECT_ID:-}
 ACCELERATOR_TYPE=${ACCELERATOR_TYPE:-} VERSION=${RUNTIME_VERSION:-}
-DRY_RUN="" INTERVAL=30
+DRY_RUN="" INTERVAL=30 SSH_OPTIONS=()
 
 # Exit codes of the trainer that say: what was saved is whole, start all workers again.
 #   75 preempted; 76 another process was lost; 134 JAX's coordination service aborted, since one was
 #   lost; 137 killed (a VM that is short of memory, or was restarted); 143 ended by SIGTERM.
 RESTARTABLE="75 76 134 137 143"
 
-say() { printf '%s\n' "$*" >&2; }
-die() { say "error: $*"; exit 2; }
 stamp() { say "$(date +%H:%M:%S) $*"; }
 
 common_options() {
@@ -28,6 +33,8 @@ options of every script in launch/tpu; the variable in brackets is their default
   --accelerator-type=TYPE  v2-8, v3-32, v4-64, v5litepod-16, v5p-8, v6e-8 ... [ACCELERATOR_TYPE]
   --version=VERSION        the image of the VMs [RUNTIME_VERSION; else the one for the type]
   --interval=SECONDS       how long to wait between two looks at the slice [30]
+  --ssh-option=OPTION      for gcloud's ssh and scp, for example --ssh-option=--tunnel-through-iap;
+                           as often as needed
   --dry-run                prints the commands, ready to be pasted, and runs none
   --help
 TEXT
@@ -43,15 +50,10 @@ common_option() {
     --accelerator-type=*) ACCELERATOR_TYPE=${1#*=} ;;
     --version=*) VERSION=${1#*=} ;;
     --interval=*) INTERVAL=${1#*=} ;;
+    --ssh-option=*) SSH_OPTIONS+=("${1#*=}") ;;
     --dry-run) DRY_RUN=yes ;;
     *) return 1 ;;
   esac
-}
-
-unknown_option() { die "unknown argument $1; options are written --option=value (see --help)"; }
-
-whole_number() { # whole_number OPTION VALUE
-  [[ $2 =~ ^[0-9]+$ ]] || die "$1=$2 is not a whole number"
 }
 
 # To be called after the options were taken.
@@ -60,9 +62,16 @@ check_common() {
   [[ $NAME =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] \
     || die "--name=$NAME: a name has small letters, digits and dashes, and starts with a letter"
   [ -n "$ZONE" ] || die "no zone given: --zone=ZONE, for example --zone=us-central1-b"
+  # Also parts of a path: no slash, no dots alone.
+  [[ $ZONE =~ ^[a-z][-a-z0-9]*$ ]] || die "--zone=$ZONE is no zone; one is us-central1-b"
   [[ $INTERVAL =~ ^[0-9]+(\.[0-9]+)?$ ]] || die "--interval=$INTERVAL is not a number of seconds"
   [ -n "$DRY_RUN" ] || command -v gcloud >/dev/null \
     || die "gcloud is missing; install the Google Cloud CLI (https://cloud.google.com/sdk/docs/install) and run: gcloud init"
+  if [ -z "$PROJECT" ] && [ -z "$DRY_RUN" ]; then
+    PROJECT=$(gcloud config get-value project 2>/dev/null </dev/null) || PROJECT=""
+    [ -n "$PROJECT" ] || die "no project given: --project=PROJECT, or: gcloud config set project PROJECT"
+  fi
+  [[ -z $PROJECT || $PROJECT =~ ^[a-z][-a-z0-9.:]*$ ]] || die "--project=$PROJECT is no project ID"
   SCRATCH=$(mktemp -d)
   trap 'rm -rf "$SCRATCH"' EXIT
   PLACE=("--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"} --quiet)
@@ -80,22 +89,12 @@ remember() { # remember WHAT ARGUMENT...
   mv "$MEMORY/$what.new" "$MEMORY/$what"
 }
 
+forget() { rm -f "$MEMORY/$1"; } # forget WHAT
+
 recall() { # recall WHAT: sets RECALLED; fails where nothing was remembered
   RECALLED=()
   [ -e "$MEMORY/$1" ] || return 1
   mapfile -d '' RECALLED <"$MEMORY/$1"
-}
-
-# Prints a command so that a shell reads it back as it is.
-show() {
-  local word line=""
-  for word in "$@"; do
-    if [[ ! $word =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]]; then
-      word="'${word//\'/\'\\\'\'}'"
-    fi
-    line+="${line:+ }$word"
-  done
-  printf '%s\n' "$line"
 }
 
 perform() { # perform COMMAND...: runs it, or prints it with --dry-run
@@ -110,28 +109,28 @@ queue() { # queue VERB ARGUMENT...
   perform gcloud compute tpus queued-resources "$@" "${PLACE[@]}"
 }
 
-# on_workers WORKER COMMAND: a shell command on one worker or on "all"; its output is theirs. gcloud
-# tries ten times to connect, and ends with the exit code of a worker on which it failed.
+# on_workers WORKER COMMAND: a shell command on one worker or on "all"; its output is theirs, and it
+# reads none of ours. gcloud tries ten times to connect, and ends with the exit code of a worker on
+# which it failed.
 on_workers() {
-  tpu_vm ssh "$NAME" "--worker=$1" "--command=$2"
+  tpu_vm ssh "$NAME" "--worker=$1" "--command=$2" ${SSH_OPTIONS[@]+"${SSH_OPTIONS[@]}"} </dev/null
 }
 
 # Whether gcloud says that the slice, or the queued resource, does not exist: not a missing project.
 is_missing() { grep -qE 'NOT_FOUND.*(nodes/|queuedResources/|entity)' "$1"; }
 
-# Sets STATE of the slice (NONE: there is none; UNKNOWN: gcloud failed, WHY says how), WORKERS, and
-# ACCELERATOR_TYPE.
+# Sets STATE of the slice (NONE: there is none; UNREADABLE: gcloud failed, WHY says how; else as the
+# API has it, whose own UNKNOWN is a slice that could not be repaired), WORKERS, and KIND, its type.
 read_slice() {
-  local answer type
-  STATE=UNKNOWN WORKERS=0 WHY=""
+  local answer
+  STATE=UNREADABLE WORKERS=0 KIND="" WHY=""
   if [ -n "$DRY_RUN" ]; then
     tpu_vm describe "$NAME" "--format=value(state,networkEndpoints.len(),acceleratorType)"
-    STATE=${PRETEND_SLICE:-READY} WORKERS=1
+    STATE=${PRETEND_SLICE:-READY} WORKERS=1 KIND=$ACCELERATOR_TYPE
   elif answer=$(tpu_vm describe "$NAME" \
     "--format=value(state,networkEndpoints.len(),acceleratorType)" 2>"$SCRATCH/why"); then
-    IFS=$'\t' read -r STATE WORKERS type <<<"$answer"
-    type=${type##*/}
-    ACCELERATOR_TYPE=${type:-$ACCELERATOR_TYPE}
+    IFS=$'\t' read -r STATE WORKERS KIND <<<"$answer"
+    KIND=${KIND##*/}
   elif is_missing "$SCRATCH/why"; then
     STATE=NONE
   else
@@ -139,15 +138,17 @@ read_slice() {
   fi
 }
 
-# Sets QUEUE to the state of the queued resource, with NONE and UNKNOWN as above.
+# Sets QUEUE to the state of the queued resource, with NONE and UNREADABLE as above, and NODES to the
+# slices that it asks for.
 read_queue() {
-  local answer
-  QUEUE=UNKNOWN WHY=""
+  local answer format="--format=value(state.state,tpu.nodeSpec[].nodeId)"
+  QUEUE=UNREADABLE NODES="" WHY=""
   if [ -n "$DRY_RUN" ]; then
-    queue describe "$NAME" "--format=value(state.state)"
-    QUEUE=${PRETEND_QUEUE:-ACTIVE}
-  elif answer=$(queue describe "$NAME" "--format=value(state.state)" 2>"$SCRATCH/why"); then
-    QUEUE=$answer
+    queue describe "$NAME" "$format"
+    QUEUE=${PRETEND_QUEUE:-ACTIVE} NODES=$NAME
+  elif answer=$(queue describe "$NAME" "$format" 2>"$SCRATCH/why"); then
+    IFS=$'\t' read -r QUEUE NODES <<<"$answer"
+    NODES=${NODES//[\[\]\'\" ]/}  # how a list is printed differs between releases
   elif is_missing "$SCRATCH/why"; then
     QUEUE=NONE
   else
@@ -155,29 +156,38 @@ read_queue() {
   fi
 }
 
-# delete_slice: deletes the queued resource with its slice, or the slice alone, if they are there.
-# A preempted slice, and a suspended request, stay there and count against the quota until then.
+# Fails where the queued resource, as it was read, is not for this slice alone.
+need_own_queue() {
+  [ "$NODES" = "$NAME" ] \
+    || die "the queued resource $NAME is for ${NODES:-several slices}, not for the slice $NAME alone, and is left alone; delete it yourself: $(show gcloud compute tpus queued-resources delete "$NAME" "${PLACE[@]}")"
+}
+
+# delete_slice [queued]: deletes the slice, if it is there; with "queued" the queued resource with its
+# slice. A preempted slice, and a suspended request, stay there and count against the quota until then.
 delete_slice() {
-  local failed=0
-  read_queue
+  local failed=0 start=$SECONDS
+  QUEUE=NONE
+  [ -z "${1:-}" ] || read_queue
   case "$QUEUE" in
     NONE) ;;
-    UNKNOWN)
+    UNREADABLE)
       say "$WHY"
       failed=1
       ;;
-    # --force: with its slice; otherwise it would have to be gone already.
-    *) queue delete "$NAME" --force || failed=1 ;;
+    *)
+      need_own_queue
+      # --force: with its slice; otherwise it would have to be gone already.
+      queue delete "$NAME" --force || failed=1
+      ;;
   esac
   read_slice
-  local start=$SECONDS
   while [ "$STATE" = DELETING ] && [ $((SECONDS - start)) -lt 600 ]; do
     sleep "$INTERVAL"
     read_slice
   done
   case "$STATE" in
     NONE) ;;
-    UNKNOWN)
+    UNREADABLE)
       say "$WHY"
       failed=1
       ;;
@@ -187,12 +197,12 @@ delete_slice() {
 }
 
 # read_workers COMMAND: runs one of on_vm_run.sh's commands on all workers; sets W_TOKEN, W_STATE and
-# W_CODE by worker number. Worker numbers are in the lines themselves: gcloud mixes the workers'
+# W_CODE by worker number, and REACHED to gcloud's exit code. Worker numbers are in the lines themselves: gcloud mixes the workers'
 # output, and its --output-directory does not work in every release.
 read_workers() {
   local line
-  W_TOKEN=() W_STATE=() W_CODE=()
-  on_workers all "$1" >"$SCRATCH/answers" 2>"$SCRATCH/said" || true
+  W_TOKEN=() W_STATE=() W_CODE=() REACHED=0
+  on_workers all "$1" >"$SCRATCH/answers" 2>"$SCRATCH/said" || REACHED=$?
   while read -r line; do
     if [[ $line =~ branchnets-status\ worker=([0-9]+)\ token=([^ ]+)\ state=([a-z]+)\ code=([-0-9]+) ]]; then
       W_TOKEN[BASH_REMATCH[1]]=${BASH_REMATCH[2]}
@@ -211,6 +221,16 @@ silent_workers() {
   printf '%s' "$silent"
 }
 
+# Prints the workers on which the trainer runs, with its token.
+running_workers() {
+  local worker running=""
+  for ((worker = 0; worker < WORKERS; worker++)); do
+    [ "${W_STATE[worker]:-}" != running ] \
+      || running+="${running:+, }worker $worker runs ${W_TOKEN[worker]}"
+  done
+  printf '%s' "$running"
+}
+
 SSH_HINT="  gcloud's ssh needs a key in the agent (eval \$(ssh-agent); ssh-add ~/.ssh/google_compute_engine) for several
   workers, and a network that lets tcp:22 in."
 
@@ -220,9 +240,9 @@ need_ready() {
   case "$STATE" in
     READY) ;;
     NONE) die "there is no slice $NAME in $ZONE; make it with launch/tpu/create.sh" ;;
-    UNKNOWN) die "gcloud cannot describe $NAME:
+    UNREADABLE) die "gcloud cannot describe $NAME:
 $WHY" ;;
-    PREEMPTED | TERMINATED)
+    PREEMPTED | TERMINATED | UNKNOWN)
       die "$NAME is $STATE and cannot be used again; launch/tpu/watch.sh makes it anew, or delete.sh and create.sh" ;;
     STOPPED) die "$NAME is stopped; start it with: $(show gcloud compute tpus tpu-vm start "$NAME" "${PLACE[@]}")" ;;
     *) die "$NAME is $STATE, not READY; try again in a few minutes" ;;

@@ -10,13 +10,15 @@ usage() {
   cat <<'TEXT'
 usage: bash launch/tpu/create.sh --name=NAME --zone=ZONE --accelerator-type=TYPE [OPTION ...]
 
-Makes a slice and waits until it is READY. Where it is there already, nothing happens; a request
+Makes a slice and waits until it is READY. Where it is there already, nothing is made; a request
 that waits in the queue is waited for. It costs money from READY until launch/tpu/delete.sh.
 
   --spot             cheaper, and may be taken away at any time; launch/tpu/watch.sh makes it anew
   --queued           asks through the queue, and waits there for capacity; goes with --spot
   --timeout=SECONDS  how long to wait for READY; default 1800, with --queued 86400. What was asked
                      for stays: run this again to wait on, or launch/tpu/delete.sh
+  --create-option=OPTION  an option for gcloud's create, for example --create-option=--network=NET,
+                     --service-account=EMAIL or --reserved; as often as needed
 
 TEXT
   common_options
@@ -28,19 +30,19 @@ examples:
 TEXT
 }
 
-spot="" queued="" timeout=""
+spot="" queued="" timeout="" more=()
 for argument in "$@"; do
   case "$argument" in
     --spot) spot=--spot ;;
     --queued) queued=yes ;;
     --timeout=*) timeout=${argument#*=} ;;
+    --create-option=*) more+=("${argument#*=}") ;;
     *) common_option "$argument" || unknown_option "$argument" ;;
   esac
 done
 check_common
 [ -n "$ACCELERATOR_TYPE" ] || die "no accelerator type given: --accelerator-type=v2-8, for example"
-timeout=${timeout:-$([ -n "$queued" ] && echo 86400 || echo 1800)}
-whole_number --timeout "$timeout"
+[ -z "$timeout" ] || whole_number --timeout "$timeout"
 
 # https://cloud.google.com/tpu/docs/runtimes: the images for JAX.
 default_version() {
@@ -68,7 +70,7 @@ explain() {
   elif grep -qiE 'no more capacity|insufficient (reserved )?capacity|stockout|RESOURCE_EXHAUSTED|code: 8' "$1"; then
     say "The quota allows it, but the zone has no such slice free now. Wait for one with --queued, or try
   another zone where your quota holds ($zones)."
-  elif grep -qiE 'PERMISSION_DENIED|SERVICE_DISABLED|has not been used|403' "$1"; then
+  elif grep -qiE 'PERMISSION_DENIED|SERVICE_DISABLED|has not been used|(HTTP|code|status|Error)[ =:]*403' "$1"; then
     say "The account may not, or the API is off: gcloud services enable tpu.googleapis.com, and the role TPU Admin."
   elif grep -qiE 'INVALID_ARGUMENT|NOT_FOUND' "$1"; then
     say "The zone may not have $ACCELERATOR_TYPE or $VERSION: $zones, and
@@ -89,18 +91,60 @@ ask() {
 
 create() {
   if [ -n "$queued" ]; then
-    read_queue
-    case "$QUEUE" in
-      NONE) ask queue create "$NAME" "--node-id=$NAME" "--accelerator-type=$ACCELERATOR_TYPE" \
-        "--runtime-version=$VERSION" ${spot:+"$spot"} ;;
-      UNKNOWN) die "gcloud cannot describe the queued resource $NAME:
-$WHY" ;;
-      *) stamp "the queued resource $NAME is there already: $QUEUE" ;;
-    esac
+    ask queue create "$NAME" "--node-id=$NAME" "--accelerator-type=$ACCELERATOR_TYPE" \
+      "--runtime-version=$VERSION" ${spot:+"$spot"} ${more[@]+"${more[@]}"}
   else
     ask tpu_vm create "$NAME" "--accelerator-type=$ACCELERATOR_TYPE" "--version=$VERSION" \
-      ${spot:+"$spot"}
+      ${spot:+"$spot"} ${more[@]+"${more[@]}"}
   fi
+}
+
+# What watch.sh does again when the slice is taken. Of one that is there, as it was made: this call
+# made nothing, and may have been typed with less.
+keep_in_mind() { # keep_in_mind [there]
+  if [ -n "${1:-}" ] && recall create; then
+    say "note: launch/tpu/watch.sh would make it anew as it was made: $(show "${RECALLED[@]}")"
+    return 0
+  fi
+  remember create "--accelerator-type=$ACCELERATOR_TYPE" "--version=$VERSION" ${spot:+"$spot"} \
+    ${queued:+--queued} ${more[@]+"${more[@]/#/--create-option=}"}
+}
+
+# 1 and not 2, since it may go well the next time: watch.sh goes on asking.
+unreadable() { # unreadable WHAT
+  say "error: gcloud cannot describe $1:
+$WHY"
+  exit 1
+}
+
+# Makes what is not there. A slice may be promised by a request that this call does not know of.
+find_or_create() {
+  read_slice
+  case "$STATE" in
+    NONE) ;;
+    UNREADABLE) unreadable "$NAME" ;;
+    *)
+      [ -z "$KIND" ] || [ "$KIND" = "$ACCELERATOR_TYPE" ] \
+        || die "$NAME is there already, and is a $KIND, not a $ACCELERATOR_TYPE; give it another name, or delete the other with launch/tpu/delete.sh"
+      stamp "$NAME is there already: $STATE"
+      keep_in_mind there
+      return 0
+      ;;
+  esac
+  read_queue
+  case "$QUEUE" in
+    NONE)
+      create
+      keep_in_mind
+      ;;
+    UNREADABLE) unreadable "the queued resource $NAME" ;;
+    *)
+      need_own_queue
+      stamp "the queued resource $NAME is there already: $QUEUE"
+      queued=yes
+      keep_in_mind there
+      ;;
+  esac
 }
 
 # Waits for the queue to give the slice, then for the slice to be READY.
@@ -123,7 +167,7 @@ wait_until_ready() {
         now="slice $STATE"
         case "$STATE" in
           READY) return ;;
-          PREEMPTED | TERMINATED | STOPPED | STOPPING | DELETING)
+          PREEMPTED | TERMINATED | UNKNOWN | STOPPED | STOPPING | DELETING)
             say "error: the slice $NAME is $STATE; launch/tpu/delete.sh, then make it anew"
             exit 1
             ;;
@@ -144,18 +188,11 @@ $WHY}"
 
 # shellcheck disable=SC2034  # what common.sh pretends with --dry-run
 PRETEND_SLICE=NONE PRETEND_QUEUE=NONE
-read_slice
-case "$STATE" in
-  NONE) create ;;
-  UNKNOWN) die "gcloud cannot describe $NAME:
-$WHY" ;;
-  *) stamp "$NAME is there already: $STATE" ;;
-esac
-remember create "--accelerator-type=$ACCELERATOR_TYPE" "--version=$VERSION" ${spot:+"$spot"} \
-  ${queued:+--queued} "--timeout=$timeout"
+find_or_create
+timeout=${timeout:-$([ -n "$queued" ] && echo 86400 || echo 1800)}
 if [ -n "$DRY_RUN" ]; then
   say "# then describe, every $INTERVAL s, until READY"
   exit 0
 fi
 wait_until_ready
-stamp "$NAME is READY: $ACCELERATOR_TYPE, $WORKERS worker(s). Next: launch/tpu/setup.sh"
+stamp "$NAME is READY: ${KIND:-$ACCELERATOR_TYPE}, $WORKERS worker(s). Next: launch/tpu/setup.sh"

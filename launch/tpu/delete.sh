@@ -28,18 +28,40 @@ for argument in "$@"; do
 done
 check_common
 
-if [ -z "$yes" ] && [ -z "$DRY_RUN" ]; then
-  read -r -p "Delete the slice $NAME in $ZONE, with the disks of its VMs? Type its name: " answer || answer=""
-  [ "$answer" = "$NAME" ] || die "nothing was deleted"
+if [ -z "$DRY_RUN" ]; then
+  read_queue
+  found=""
+  case "$QUEUE" in
+    NONE) ;;
+    UNREADABLE) found+="the queued resource $NAME (gcloud cannot describe it), " ;;
+    *)
+      need_own_queue
+      found+="the queued resource $NAME ($QUEUE), "
+      ;;
+  esac
+  read_slice
+  [ "$STATE" = NONE ] || found+="the slice $NAME ($STATE${KIND:+, a $KIND}) with the disks of its VMs, "
+  if [ -z "$found" ]; then
+    stamp "there is no $NAME in $ZONE of $PROJECT: nothing to delete"
+    rm -rf "$MEMORY"
+    exit 0
+  fi
+  if [ -z "$yes" ]; then
+    say "In $ZONE of $PROJECT: ${found%, }."
+    read -r -p "Delete? Type its name: " answer || answer=""
+    [ "$answer" = "$NAME" ] || die "nothing was deleted"
+  fi
 fi
-if ! delete_slice; then
+if ! delete_slice queued; then
   say "error: not everything was deleted, as gcloud says above; run this again. Until then it may cost money."
   exit 1
 fi
 [ -z "$DRY_RUN" ] || exit 0
-if [ "$QUEUE" = NONE ] && [ "$STATE" = NONE ]; then
-  stamp "there is no $NAME in $ZONE: nothing to delete"
-else
-  stamp "$NAME is deleted"
+stamp "$NAME is deleted"
+# The log of its runs, as watch.sh kept it, outlives it.
+if [ -s "$MEMORY/log" ]; then
+  log=$MEMORY-$(date -u +%Y%m%dT%H%M%SZ).log
+  mv "$MEMORY/log" "$log"
+  say "the log that launch/tpu/watch.sh kept: $log"
 fi
 rm -rf "$MEMORY"

@@ -5,20 +5,24 @@ set -euo pipefail
 
 SELF=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/$(basename "${BASH_SOURCE[0]}")
 BASE=${BRANCHNETS_HOME:-$HOME/branchnets}
-RUN=$BASE/run  # of the newest start: log, "TOKEN PROCESS" and, once it ended, "TOKEN CODE"
+# Of the newest start: log, process ("TOKEN SUPERVISOR TRAINER", three words for each of the two) and,
+# once it has ended, code ("TOKEN CODE").
+RUN=$BASE/run
+DRY_RUN=""
 
 usage() {
   cat <<'TEXT'
-usage: bash on_vm_run.sh COMMAND
+usage: bash on_vm_run.sh [--dry-run] COMMAND
 
   start TOKEN [ARGUMENT ...]  starts python -m branchnets.main ARGUMENT ... detached; a second
                               start with the same token does nothing
-  status                      prints one line: worker, token, state (none, running, ended, lost),
-                              exit code
+  status [LINES]              prints one line: worker, token, state (none, running, ended, lost),
+                              exit code; worker 0 given LINES also prints its log after so many
   stop [SECONDS]              asks the trainer to save and stop (SIGTERM); kills it after SECONDS
                               (default 120)
   tail [LINES]                prints the end of the log (default 50 lines)
   follow [LINES]              the same, and what comes
+  --dry-run                   prints what start and stop would run, and does not run it
 
 environment:
   BRANCHNETS_HOME  where setup put the environment and the source; default: ~/branchnets
@@ -40,25 +44,31 @@ worker() {
 
 # Tells a process from a later one of the same number, also after the VM was restarted.
 identity() {
-  local fields
-  [ -r "/proc/$1/stat" ] || return 1
-  fields=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-  read -r -a fields <<<"${fields##*) }"
+  local line fields boot
+  [[ $1 =~ ^[0-9]+$ ]] || return 1
+  read -r line 2>/dev/null <"/proc/$1/stat" || return 1
+  read -r -a fields <<<"${line##*) }"
   [ "${fields[0]}" != Z ] || return 1
-  printf '%s %s %s\n' "$1" "${fields[19]}" "$(cat /proc/sys/kernel/random/boot_id)"
+  read -r boot </proc/sys/kernel/random/boot_id
+  printf '%s %s %s\n' "$1" "${fields[19]}" "$boot"
 }
 
-# Sets TOKEN, STATE, CODE and PROCESS of the newest start.
+# is_alive IDENTITY: whether it is the process that it was.
+is_alive() { [ -n "$1" ] && [ "$(identity "${1%% *}")" = "$1" ]; }
+
+# Sets TOKEN, STATE and CODE of the newest start, SUPERVISOR, and TRAINER, which outlives it where
+# the supervisor alone was killed.
 look() {
-  TOKEN=- STATE=none CODE=- PROCESS=""
+  local a b c token code
+  TOKEN=- STATE=none CODE=- SUPERVISOR="" TRAINER=""
   [ -s "$RUN/process" ] || return 0
-  read -r TOKEN PROCESS <"$RUN/process"
+  read -r TOKEN a b c TRAINER <"$RUN/process"
+  SUPERVISOR="$a $b $c"
   STATE=running
   # In this order: one that ends in between has left its code.
-  if [ "$(identity "${PROCESS%% *}")" != "$PROCESS" ]; then
+  if ! is_alive "$SUPERVISOR" && ! is_alive "$TRAINER"; then
     STATE=lost CODE=137  # killed with its supervisor: out of memory, or the VM was restarted
   fi
-  local token code
   if read -r token code 2>/dev/null <"$RUN/code" && [ "$token" = "$TOKEN" ]; then
     STATE=ended CODE=$code
   fi
@@ -71,10 +81,21 @@ report() {
     "$(worker)" "$TOKEN" "$STATE" "$CODE"
 }
 
+# log_after LINES: the log of worker 0 from there on, for watch.sh to keep.
+log_after() {
+  [ "$(worker)" = 0 ] && [ -e "$RUN/log" ] || return 0
+  tail -n "+$(($1 + 1))" "$RUN/log" | head -n 5000 | sed 's/^/branchnets-log /' || true
+}
+
 start() {
   [ $# -ge 1 ] || die "start needs a token"
   local token=$1
   shift
+  if [ -n "$DRY_RUN" ]; then
+    printf 'cd %q\nsetsid nohup %q -m branchnets.main%s >>%q 2>&1\n' "$BASE/source" \
+      "$BASE/venv/bin/python" "${*:+$(printf ' %q' "$@")}" "$RUN/log"
+    return
+  fi
   [ -x "$BASE/venv/bin/python" ] || die "$BASE has no environment; run launch/tpu/setup.sh first"
   mkdir -p "$RUN"
   exec 9>"$RUN/lock"
@@ -100,36 +121,64 @@ start() {
 
 # Runs the trainer, hands SIGTERM on to it, and keeps its exit code.
 supervise() {
-  local token=$1 child code=0
+  local token=$1 child="" code signalled=yes
   shift
   cd "$BASE/source"
+  trap 'signalled=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
   "$BASE/venv/bin/python" -m branchnets.main "$@" &
   child=$!
-  trap 'kill -TERM "$child" 2>/dev/null || true' TERM
-  printf '%s %s\n' "$token" "$(identity $$)" >"$RUN/process.new"
+  # The trainer's identity may be empty: it has ended already.
+  printf '%s %s %s\n' "$token" "$(identity $$)" "$(identity "$child" || true)" >"$RUN/process.new"
   mv "$RUN/process.new" "$RUN/process"
-  while :; do  # a signal ends wait before the child has ended
-    code=0
+  # A signal ends wait early with a code that is not the child's; once more gives that.
+  while [ -n "$signalled" ]; do
+    signalled="" code=0
     wait "$child" || code=$?
-    kill -0 "$child" 2>/dev/null || break
   done
   printf '=== %s: exit code %s\n' "$(date -u +%FT%TZ)" "$code"
   printf '%s %s\n' "$token" "$code" >"$RUN/code.new"
   mv "$RUN/code.new" "$RUN/code"
 }
 
+# The process to stop: the supervisor, which keeps the exit code, or the trainer that outlived it.
+target() {
+  if is_alive "$SUPERVISOR"; then
+    printf '%s' "${SUPERVISOR%% *}"
+  elif is_alive "$TRAINER"; then
+    printf '%s' "${TRAINER%% *}"
+  fi
+}
+
+# Kills the process group that the supervisor leads: the trainer, and what the trainer started. Only
+# after a living process was found to be the run's own and in that group; any other number could be
+# somebody else's group, and "-1" every process of the VM.
+kill_group() {
+  local leader=${SUPERVISOR%% *} member line fields
+  member=$(target)
+  [ -n "$member" ] || return 0
+  read -r line 2>/dev/null <"/proc/$member/stat" || return 0
+  read -r -a fields <<<"${line##*) }"
+  if [ "$leader" -le 1 ] || [ "${fields[2]}" != "$leader" ]; then
+    die "process $member is not in the group of the run ($leader): not killed"
+  fi
+  kill -KILL -- "-$leader" 2>/dev/null || true
+}
+
 stop() {
   local patience=${1:-120} start=$SECONDS process
+  [[ $patience =~ ^[0-9]+$ ]] || die "stop $patience: not a whole number of seconds"
   look
   if [ "$STATE" = running ]; then
-    process=${PROCESS%% *}
-    kill -TERM "$process" 2>/dev/null || true
+    process=$(target)
+    if [ -n "$DRY_RUN" ]; then
+      echo "kill -TERM $process"
+      return
+    fi
+    [ -z "$process" ] || kill -TERM "$process" 2>/dev/null || true
     while look && [ "$STATE" = running ]; do
       if [ $((SECONDS - start)) -ge "$patience" ]; then
         say "worker $(worker) did not stop in $patience s: killed"
-        # The session's whole process group; "-1" would be every process of the VM.
-        [ "$process" -gt 1 ] || die "$process is no process of a run"
-        kill -KILL -- "-$process" 2>/dev/null || true
+        kill_group
         break
       fi
       sleep 0.1
@@ -139,13 +188,15 @@ stop() {
   report
 }
 
+# exit: setup.sh may replace this file meanwhile, and bash would read on in the new one.
+if [ "${1:-}" = --dry-run ]; then DRY_RUN=yes; shift; fi
 case "${1:-}" in
-  start) shift; start "$@" ;;
-  supervise) shift; supervise "$@" ;;
-  status) report ;;
-  stop) stop "${2:-120}" ;;
-  tail) tail -n "${2:-50}" "$RUN/log" | sed "s/^/[$(worker)] /" ;;
-  follow) tail -n "${2:-50}" -F "$RUN/log" 2>/dev/null | sed -u "s/^/[$(worker)] /" ;;
-  -h | --help) usage ;;
+  start) shift; start "$@"; exit ;;
+  supervise) shift; supervise "$@"; exit ;;
+  status) report; [ -z "${2:-}" ] || log_after "$2"; exit ;;
+  stop) stop "${2:-120}"; exit ;;
+  tail) tail -n "${2:-50}" "$RUN/log" | sed "s/^/[$(worker)] /"; exit ;;
+  follow) tail -n "${2:-50}" -F "$RUN/log" 2>/dev/null | sed -u "s/^/[$(worker)] /"; exit ;;
+  -h | --help) usage; exit ;;
   *) usage >&2; exit 2 ;;
 esac

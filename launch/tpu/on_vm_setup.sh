@@ -13,7 +13,8 @@ usage: bash on_vm_setup.sh --archive=FILE [--extras=NAMES] [--python=3.MINOR]
        bash on_vm_setup.sh --check
 
 Installs branchnets from a tar archive of a checkout, or from a git repository. --check prints
-what JAX sees of the slice; it answers when it runs on all workers at the same time.
+what JAX sees of the slice; it answers when it runs on all workers at the same time. With --dry-run
+it prints what it would run.
 
 environment:
   BRANCHNETS_HOME  the folder to make; default: ~/branchnets
@@ -22,8 +23,11 @@ TEXT
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
+perform() { # perform COMMAND...: runs it, or prints it with --dry-run
+  if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else "$@"; fi
+}
 
-archive="" git="" ref="" extras=tpu,gcs python=3.11 check=""
+archive="" git="" ref="" extras=tpu,gcs python=3.11 check="" dry="" asked=""
 for argument in "$@"; do
   case "$argument" in
     -h | --help) usage; exit 0 ;;
@@ -31,8 +35,9 @@ for argument in "$@"; do
     --git=*) git=${argument#*=} ;;
     --ref=*) ref=${argument#*=} ;;
     --extras=*) extras=${argument#*=} ;;
-    --python=*) python=${argument#*=} ;;
+    --python=*) python=${argument#*=} asked=yes ;;
     --check) check=yes ;;
+    --dry-run) dry=yes ;;
     *) usage >&2; exit 2 ;;
   esac
 done
@@ -41,65 +46,77 @@ done
 recent_enough() {
   "$1" -c "import sys; v = sys.version_info; sys.exit(not (v[:2] >= (3, $MIN_MINOR) and v[3] == 'final'))" 2>/dev/null
 }
+is_asked() { "$1" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$python')" 2>/dev/null; }
 can_make_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
 # Makes $BASE/venv with an interpreter of the VM, or else with one that uv brings: the images of
 # Cloud TPU are Ubuntu 22.04, whose Python is 3.10.
 make_environment() {
   local name
-  "$BASE/venv/bin/python" -m pip --version >/dev/null 2>&1 && return
-  for name in "python$python" python3.13 python3.12 python3.11 python3; do
+  if "$BASE/venv/bin/python" -m pip --version >/dev/null 2>&1 \
+    && { [ -z "$asked" ] || is_asked "$BASE/venv/bin/python"; }; then
+    return
+  fi
+  [ -n "$dry" ] || rm -f "$BASE/installed"
+  for name in "python$python" ${asked:+-} python3.13 python3.12 python3.11 python3; do
+    [ "$name" != - ] || break # that one and no other was asked for
     if recent_enough "$name" && can_make_venv "$name"; then
       say "Making $BASE/venv with $name"
-      "$name" -m venv --clear "$BASE/venv"
+      perform "$name" -m venv --clear "$BASE/venv"
       return
     fi
   done
-  say "No Python 3.$MIN_MINOR or newer with venv here: fetching $python with uv"
-  python3 -m pip install --quiet --user uv || die "pip could not install uv, as it says above"
-  python3 -m uv venv --quiet --seed --clear --python="$python" "$BASE/venv" \
-    || die "uv could not make an environment with Python $python, as it says above"
+  say "No fitting Python with venv here: fetching $python with uv"
+  # An environment of its own: newer systems forbid pip outside of one (PEP 668).
+  perform python3 -m pip install --quiet --target="$BASE/uv" uv \
+    || die "pip could not install uv, as it says above; or install Python $python with venv on the VM"
+  perform env PYTHONPATH="$BASE/uv" python3 -m uv venv --quiet --seed --clear --python="$python" \
+    "$BASE/venv" || die "uv could not make an environment with Python $python, as it says above"
 }
 
 # Puts the source into $BASE/source; sets WHAT to what it is.
 get_source() {
-  rm -rf "$BASE/source.new"
+  perform rm -rf "$BASE/source.new"
   if [ -n "$archive" ]; then
-    [ -s "$archive" ] || die "$archive is missing"
-    WHAT="archive $(cksum <"$archive")"
-    mkdir -p "$BASE/source.new"
-    tar -xzf "$archive" -C "$BASE/source.new"
+    [ -s "$archive" ] || [ -n "$dry" ] || die "$archive is missing"
+    WHAT="archive $([ -n "$dry" ] || cksum <"$archive")"
+    perform mkdir -p "$BASE/source.new"
+    perform tar -xzf "$archive" -C "$BASE/source.new"
   else
-    git clone --quiet "$git" "$BASE/source.new" || die "git could not clone $git"
+    perform git clone --quiet "$git" "$BASE/source.new" || die "git could not clone $git"
     if [ -n "$ref" ]; then
-      git -C "$BASE/source.new" checkout --quiet "$ref" || die "$git has no $ref"
+      perform git -C "$BASE/source.new" checkout --quiet "$ref" || die "$git has no $ref"
     fi
-    WHAT="commit $(git -C "$BASE/source.new" rev-parse HEAD)"
+    WHAT="commit $([ -n "$dry" ] || git -C "$BASE/source.new" rev-parse HEAD)"
   fi
-  [ -s "$BASE/source.new/setup.py" ] || die "the source has no setup.py"
-  # Runs in relative folders outlive a new source.
-  mkdir -p "$BASE/runs"
-  ln -sfn ../runs "$BASE/source.new/runs"
-  rm -rf "$BASE/source"
-  mv "$BASE/source.new" "$BASE/source"
+  [ -n "$dry" ] || [ -s "$BASE/source.new/setup.py" ] || die "the source has no setup.py"
+  # Runs in relative folders outlive a new source; those of the archive are not the VM's.
+  perform mkdir -p "$BASE/runs"
+  perform rm -rf "$BASE/source.new/runs"
+  perform ln -sfn ../runs "$BASE/source.new/runs"
+  perform rm -rf "$BASE/source"
+  perform mv "$BASE/source.new" "$BASE/source"
 }
 
 install() {
-  mkdir -p "$BASE"
-  exec 9>"$BASE/setup.lock"
-  flock 9  # ssh repeats a command whose connection broke, while the first one may go on
+  perform mkdir -p "$BASE"
+  if [ -z "$dry" ]; then
+    exec 9>"$BASE/setup.lock"
+    flock 9  # ssh repeats a command whose connection broke, while the first one may go on
+  fi
   make_environment
   get_source
   local wanted="$WHAT extras $extras"
   if [ "$(cat "$BASE/installed" 2>/dev/null)" != "$wanted" ]; then
-    rm -f "$BASE/installed"
     say "Installing branchnets[$extras] ($WHAT); a few minutes"
     # From inside the source, since pip takes brackets in a path for extras. Editable: configs and
     # package are those of one checkout.
-    (cd "$BASE/source" && "$BASE/venv/bin/python" -m pip install --quiet \
-      --disable-pip-version-check --editable ".${extras:+[$extras]}") \
+    [ -n "$dry" ] || rm -f "$BASE/installed"
+    [ -n "$dry" ] || cd "$BASE/source"
+    perform "$BASE/venv/bin/python" -m pip install --quiet \
+      --disable-pip-version-check --editable ".${extras:+[$extras]}" \
       || die "the install failed, as pip says above; run setup.sh again to go on with it"
-    printf '%s\n' "$wanted" >"$BASE/installed"
+    [ -n "$dry" ] || printf '%s\n' "$wanted" >"$BASE/installed"
   fi
   printf 'branchnets-source %s\n' "$WHAT"
 }
@@ -117,6 +134,10 @@ print(f"branchnets-devices process={jax.process_index()}/{jax.process_count()}"
 '
 
 if [ -n "$check" ]; then
+  if [ -n "$dry" ]; then
+    perform "$BASE/venv/bin/python" -c "$CHECK"
+    exit 0
+  fi
   cd "$BASE/source"
   exec "$BASE/venv/bin/python" -c "$CHECK"
 fi

@@ -12,19 +12,21 @@ usage: bash launch/tpu/setup.sh --name=NAME --zone=ZONE [OPTION ...]
 
 Copies this checkout, uncommitted changes included, to all workers (or has them clone a git
 repository), makes an environment with Python 3.11 or newer there, installs branchnets, and
-compares the devices that JAX sees with those that the type of the slice has.
+compares the devices that JAX sees with those that the type of the slice has. Refuses a slice on which
+a run is going on.
 
   --git=URL       install from this repository instead
   --ref=REF       a branch, tag or commit of it
-  --archive=FILE  install from this tar archive of a checkout instead
+  --archive=FILE  install from this tar archive (.tar.gz) of a checkout instead
   --extras=NAMES  extras of setup.py; default tpu,gcs
-  --python=3.N    the Python to fetch where the VM has none that is new enough; default 3.11
+  --python=3.N    the Python to use, fetched where the VM lacks it; default: any from 3.11 on that is
+                  there, else 3.11
 
 TEXT
   common_options
 }
 
-git="" ref="" archive="" extras=tpu,gcs python=3.11
+git="" ref="" archive="" extras=tpu,gcs python=""
 for argument in "$@"; do
   case "$argument" in
     --git=*) git=${argument#*=} ;;
@@ -39,13 +41,14 @@ check_common
 [ -z "$git" ] || [ -z "$archive" ] || die "--git and --archive exclude each other"
 [ -z "$ref" ] || [ -n "$git" ] || die "--ref needs --git"
 [[ $extras =~ ^[a-z_,]*$ ]] || die "--extras=$extras: names of extras, with commas between them"
-[[ $python =~ ^3\.[0-9]+$ ]] || die "--python=$python is not of the form 3.11"
+[[ -z $python || $python =~ ^3\.[0-9]+$ ]] || die "--python=$python is not of the form 3.11"
 
 # The files that git knows or does not ignore, with the commit they are based on, in one archive.
 pack_checkout() { # pack_checkout FILE
   local stage=$MEMORY/checkout
   perform rm -rf "$stage"
-  if git -C "$ROOT" rev-parse --git-dir >/dev/null 2>&1; then
+  # Not a repository around it, which git finds too.
+  if [ -e "$ROOT/.git" ]; then
     perform git clone --quiet --depth=1 --no-checkout "file://$ROOT" "$stage"
     perform git "--git-dir=$stage/.git" "--work-tree=$ROOT" -C "$ROOT" add --all
     perform git -C "$stage" checkout-index --all
@@ -90,6 +93,8 @@ else
   perform mkdir -p "$MEMORY"
   if [ -z "$archive" ]; then
     pack_checkout "$kept"
+    # Files that git does not ignore go along, however large.
+    [ -n "$DRY_RUN" ] || say "this checkout, packed: $(du -h "$kept" | cut -f1)"
   elif [ ! "$archive" -ef "$kept" ] && [ "$archive" != "$kept" ]; then
     perform cp "$archive" "$kept"
   fi
@@ -98,10 +103,25 @@ else
   from="--archive=branchnets.tar.gz"
 fi
 
-several 5 tpu_vm scp "${copies[@]}" "$NAME:" --worker=all || die "the files could not be copied.
+# A run would lose its source under its feet, and the check would ask for the TPU that it holds.
+ask_workers() {
+  read_workers "if [ -e on_vm_run.sh ]; then bash on_vm_run.sh status; fi"
+  [ "$REACHED" -eq 0 ]
+}
+if [ -z "$DRY_RUN" ]; then
+  if ! several 5 ask_workers; then
+    cat "$SCRATCH/said" >&2
+    die "not all workers answered; nothing was changed.
+$SSH_HINT"
+  fi
+  running=$(running_workers)
+  [ -z "$running" ] || die "$running; stop it first (run.sh --stop). Nothing was changed"
+fi
+several 5 tpu_vm scp "${copies[@]}" "$NAME:" --worker=all ${SSH_OPTIONS[@]+"${SSH_OPTIONS[@]}"} \
+  </dev/null || die "the files could not be copied.
 $SSH_HINT"
 
-install="bash on_vm_setup.sh $from --extras=$extras --python=$python"
+install="bash on_vm_setup.sh $from --extras=$extras${python:+ --python=$python}"
 if [ -n "$DRY_RUN" ]; then
   on_workers all "$install"
   on_workers all "bash on_vm_setup.sh --check"
@@ -115,9 +135,9 @@ if [ "$(grep -c . <<<"$sources")" -ne 1 ]; then
 $sources"
 fi
 if [ -n "$git" ]; then # a branch moves on; a slice that is made anew does not
-  remember setup "--git=$git" "--ref=${sources##* }" "--extras=$extras" "--python=$python"
+  remember setup "--git=$git" "--ref=${sources##* }" "--extras=$extras" ${python:+"--python=$python"}
 else
-  remember setup "--archive=$archive" "--extras=$extras" "--python=$python"
+  remember setup "--archive=$archive" "--extras=$extras" ${python:+"--python=$python"}
 fi
 
 stamp "asking JAX for the devices of the slice ..."
@@ -130,8 +150,8 @@ if grep 'branchnets-devices ' "$SCRATCH/devices" | grep -qv ' platform=tpu '; th
   die "JAX does not see the TPU on every worker; is something else using it (run.sh --stop), and is tpu among --extras?"
 fi
 devices=$(grep -o ' all=[0-9]*' "$SCRATCH/devices" | sort -u)
-expected=$(expected_devices "$ACCELERATOR_TYPE")
+expected=$(expected_devices "$KIND")
 if [ "$devices" != " all=${expected:-${devices# all=}}" ]; then
-  die "a $ACCELERATOR_TYPE has ${expected:-one number of} devices, and JAX sees:$(tr '\n' ' ' <<<"$devices")"
+  die "a $KIND has ${expected:-one number of} devices, and JAX sees:$(tr '\n' ' ' <<<"$devices")"
 fi
 stamp "$NAME is set up: $WORKERS worker(s),${devices/ all=/ } devices. Next: launch/tpu/run.sh"

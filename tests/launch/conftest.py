@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ class Cloud:
 
     folder: pathlib.Path
     environment: dict[str, str]
+    templates: dict[str, pathlib.Path]
 
     def scenario(self, **fields: object) -> None:
         (self.folder / "scenario.json").write_text(json.dumps(fields))
@@ -39,9 +41,10 @@ class Cloud:
             **more,
         )
 
-    def ok(self, script: str, *arguments: str, **more) -> str:
+    def ok(self, script: str, *arguments: str, fails: int = 0, **more) -> str:
+        """What a script that ends as it should (with ``fails``) says."""
         done = self.run(script, *arguments, **more)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == fails, done.stdout + done.stderr
         return done.stdout + done.stderr
 
     def calls(self, *words: str) -> list[list[str]]:
@@ -69,7 +72,19 @@ class Cloud:
         (self.folder / "devices").write_text("".join(lines))
 
     def up(self, workers: int, *options: str, **scenario: object) -> None:
-        """Makes a slice of v3 cores and sets it up, from a tiny archive."""
+        """Makes a slice of v3 cores and sets it up, from a tiny archive.
+
+        The scripts do it once; the next test that asks for the same gets a copy of the folders.
+        """
+        key = json.dumps([workers, options, scenario])
+        if key in self.templates:
+            _copy(self.templates[key], self.folder)
+            return
+        self._up(workers, *options, **scenario)
+        self.templates[key] = self.templates["folder"] / str(len(self.templates))
+        _copy(self.folder, self.templates[key])
+
+    def _up(self, workers: int, *options: str, **scenario: object) -> None:
         self.scenario(workers=workers, type=f"v3-{8 * workers}", **scenario)
         self.devices(workers, 8)
         source = self.folder / "source"
@@ -83,25 +98,46 @@ class Cloud:
     def start(self, *arguments: str) -> str:
         return self.ok("run", "--workdir=gs://b/run", "--config=configs/a.py:smoke", *arguments)
 
+    def on_vm(self, worker: int, *arguments: str) -> subprocess.CompletedProcess:
+        """Runs a script on a worker, without gcloud."""
+        home = self.folder / f"vm{worker}"
+        return subprocess.run(
+            ["bash", *arguments],
+            cwd=home,
+            env={**self.environment, "HOME": str(home), "WORKER": str(worker)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
     def started(self) -> list[str]:
         return (self.read("started") or "").splitlines()
 
     def close(self) -> None:
         """Ends trainers that are left, told by their environment: a file may hold any number."""
-        mark = f"STANDIN={self.folder}".encode()
         for file in self.folder.glob("*/branchnets/run/process"):
-            number = int(file.read_text().split()[1])
-            try:
-                environment = pathlib.Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
-                # Only a group of its own: group 1 or 0 would be every process, or pytest itself.
-                if number > 1 and mark in environment and os.getpgid(number) == number:
-                    os.killpg(number, signal.SIGKILL)
-            except (FileNotFoundError, ProcessLookupError):
-                pass
+            words = file.read_text().split()
+            for number in (*words[1:2], *words[4:5]):  # the supervisor, then the trainer
+                self.kill(int(number))
+
+    def kill(self, number: int) -> None:
+        """Kills one process, which is sure to have been started here; never a group."""
+        mark = f"STANDIN={self.folder}".encode()
+        try:
+            environment = pathlib.Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+            if number > 1 and mark in environment:
+                os.kill(number, signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory):
+    return {"folder": tmp_path_factory.mktemp("templates")}
 
 
 @pytest.fixture
-def cloud(tmp_path):
+def cloud(tmp_path, templates):
     tools = tmp_path / "bin"
     tools.mkdir()
     _script(tools / "gcloud", f'exec {sys.executable} -S "{HERE}/gcloud" "$@"')
@@ -111,14 +147,26 @@ def cloud(tmp_path):
         "PATH": f"{tools}:/usr/bin:/bin",
         "HOME": str(tmp_path),
         "STANDIN": str(tmp_path),
+        "PROJECT_ID": "p",
         "BRANCHNETS_LAUNCH_STATE": str(tmp_path / "state"),
         # No command here may reach an account, should the stand-in ever not be found.
         "CLOUDSDK_CONFIG": str(tmp_path / "no-account"),
     }
-    made = Cloud(tmp_path, environment)
+    made = Cloud(tmp_path, environment, templates)
     made.scenario()
     yield made
     made.close()
+
+
+def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies all but the stand-ins; the one path that is remembered becomes the target's."""
+
+    def without_tools(folder: str, names: list[str]) -> list[str]:
+        return ["bin"] if folder == str(source) else []
+
+    shutil.copytree(source, target, symlinks=True, ignore=without_tools, dirs_exist_ok=True)
+    remembered = target / "state/p/z/pod/setup"
+    remembered.write_text(remembered.read_text().replace(str(source), str(target)))
 
 
 def _script(file: pathlib.Path, line: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 SUBMIT = ["bash", str(ROOT / "launch/slurm/submit.sh")]
 # Runs the command as two tasks at once, and ends with the highest of their codes. Like srun, it
-# takes SIGTERM as the order to kill the tasks, and hands on none. Their SIGTERM comes from scancel, which
-# leaves a file: whoever signals a task is its parent.
+# takes SIGTERM as the order to kill the tasks, and hands on none. Their SIGTERM comes from scancel,
+# which leaves a file: whoever signals a task is its parent.
 SRUN = """
 import os, pathlib, signal, subprocess, sys, time
 command = sys.argv[1:]

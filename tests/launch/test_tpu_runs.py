@@ -1,6 +1,7 @@
 """Setting up and running on the VMs of a slice: the scripts for the VM are really run."""
 
 import pathlib
+import shutil
 import subprocess
 import time
 
@@ -13,14 +14,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def states(cloud) -> list[str]:
     """The status lines of the workers."""
-    done = subprocess.run(
-        [str(cloud.folder / "bin/gcloud"), "compute", "tpus", "tpu-vm", "ssh", "pod", "--zone=z"]
-        + ["--worker=all", "--command=bash on_vm_run.sh status"],
-        env=cloud.environment,
-        capture_output=True,
-        text=True,
-    )
-    return [line.split(" token=")[1] for line in done.stdout.splitlines()]
+    homes = sorted(cloud.folder.glob("vm*"))
+    said = [cloud.on_vm(w, "on_vm_run.sh", "status").stdout for w in range(len(homes))]
+    return [line.strip().split(" token=")[1] for line in said]
 
 
 def wait_for(condition) -> None:
@@ -47,11 +43,13 @@ def test_setup_keeps_runs_in_the_source_when_it_is_replaced(cloud):
     cloud.up(1)
     source = cloud.folder / "vm0/branchnets/source"
     (source / "runs/mine").mkdir()
+    (cloud.folder / "source/runs/theirs").mkdir(parents=True)  # of an archive made by hand
     (cloud.folder / "source/setup.py").write_text("# newer")
     archive = cloud.folder / "newer.tar.gz"
     subprocess.run(["tar", "-C", str(cloud.folder / "source"), "-czf", archive, "."], check=True)
     cloud.ok("setup", f"--archive={archive}")
-    assert (source / "setup.py").read_text() == "# newer" and (source / "runs/mine").is_dir()
+    assert (source / "setup.py").read_text() == "# newer"
+    assert [run.name for run in (source / "runs").iterdir()] == ["mine"]
 
 
 def test_setup_takes_a_checkout_as_it_is(cloud, tmp_path):
@@ -61,7 +59,7 @@ def test_setup_takes_a_checkout_as_it_is(cloud, tmp_path):
     for name in ("setup.py", "gone.py", ".gitignore"):
         (root / name).write_text("runs\n")
     here = "cp -r launch/tpu"
-    subprocess.run(f"{here} {root}/launch/tpu", shell=True, check=True, cwd=ROOT)
+    subprocess.run(f"{here} launch/shell.sh {root}/launch", shell=True, check=True, cwd=ROOT)
     git = ["git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *command], check=True)
@@ -101,7 +99,7 @@ def test_setup_from_git_pins_the_commit(cloud, tmp_path):
     cloud.devices(2, 8)
     cloud.ok("create", "--accelerator-type=v3-16")
     cloud.ok("setup", f"--git=file://{root}", "--ref=main", "--extras=tpu")
-    remembered = (cloud.folder / "state/default/z/pod/setup").read_text().split("\0")
+    remembered = (cloud.folder / "state/p/z/pod/setup").read_text().split("\0")
     assert remembered[:3] == [f"--git=file://{root}", f"--ref={commit}", "--extras=tpu"]
 
 
@@ -140,9 +138,10 @@ def test_a_run_is_started_once_with_its_arguments(cloud):
     assert states(cloud) == ["first state=running code=-"] * 2
     done = cloud.run("run", "--workdir=gs://b/other", "--config=configs/a.py", "--token=second")
     assert done.returncode == 2 and "still runs first" in done.stderr
-    assert cloud.read("state/default/z/pod/token") == "first\0"
+    assert cloud.read("state/p/z/pod/token") == "first\0"
     assert cloud.ok("run", "--stop").count(f"state=ended code={stopping.PREEMPTED}") == 2
-    assert "saved" in cloud.ok("logs", "--worker=1")
+    # ssh would take what was typed for whatever comes after the script.
+    assert "saved" in cloud.ok("logs", "--worker=1", input="typed\n")
 
 
 def test_a_broken_connection_does_not_start_twice(cloud):
@@ -150,7 +149,7 @@ def test_a_broken_connection_does_not_start_twice(cloud):
     cloud.up(2)
     cloud.plan("hang", "hang")
     broken = [{"late_drop": [0], "drop": [1]}]
-    ssh = len(cloud.calls("ssh"))
+    ssh = len(cloud.calls("ssh")) + 1  # after it was asked for its state
     cloud.scenario(workers=2, type="v3-16", events={"tpu-vm ssh": [{}] * ssh + broken})
     cloud.start()
     wait_for(lambda: len(cloud.started()) == 2)
@@ -159,11 +158,13 @@ def test_a_broken_connection_does_not_start_twice(cloud):
 
 def test_a_worker_that_is_never_reached_is_named(cloud):
     cloud.up(2)
-    ssh = len(cloud.calls("ssh"))
-    cloud.scenario(workers=2, events={"tpu-vm ssh": [{}] * ssh + [{"drop": [1]}] * 3})
-    done = cloud.run("run", "--workdir=gs://b/run", "--config=configs/a.py")
-    assert done.returncode == 2
-    assert "did not start on worker 1" in done.stderr and "ssh-add" in done.stderr
+    for asked, complaint in ((0, "did not answer; nothing was started"), (1, "did not start on")):
+        ssh = len(cloud.calls("ssh")) + asked
+        cloud.scenario(workers=2, events={"tpu-vm ssh": [{}] * ssh + [{"drop": [1]}] * 3})
+        done = cloud.run("run", "--workdir=gs://b/run", "--config=configs/a.py")
+        assert done.returncode == 2 and "ssh-add" in done.stderr
+        assert "worker 1" in done.stderr and complaint in done.stderr
+        assert asked == len(cloud.started()), cloud.started()
 
 
 def test_several_workers_need_a_bucket(cloud):
@@ -183,16 +184,94 @@ def test_the_run_outlives_its_starter_and_its_end_is_known(cloud):
     cloud.up(1)
     cloud.plan("stuck hang")
     cloud.start()
-    home = cloud.folder / "vm0"
-    on_vm = ["bash", str(home / "on_vm_run.sh")]
-    environment = dict(cloud.environment, HOME=str(home), WORKER="0")
-    wait_for(lambda: "worker 0: stuck" in (home / "branchnets/run/log").read_text())
-    stop = subprocess.check_output([*on_vm, "stop", "0"], env=environment, text=True)
-    assert "state=lost code=137" in stop
+    log = cloud.folder / "vm0/branchnets/run/log"
+    wait_for(lambda: "worker 0: stuck" in log.read_text())
+    done = cloud.run("run", "--stop", "--grace=0")
+    assert done.returncode == 1 and "without a last save" in done.stderr
+    assert "state=lost code=137" in done.stdout
     cloud.start()
-    wait_for(lambda: "worker 0: hang" in (home / "branchnets/run/log").read_text())
+    wait_for(lambda: "worker 0: hang" in log.read_text())
     cloud.close()  # the supervisor too, which so leaves no code
     assert states(cloud)[0].endswith("state=lost code=137")
+
+
+def test_a_trainer_outlives_its_supervisor_and_is_known(cloud):
+    """It is running, no second one is started, no setup pulls its source away, and stop ends it."""
+    cloud.up(1)
+    cloud.plan("hang")
+    cloud.start("--token=first")
+    run = cloud.folder / "vm0/branchnets/run"
+    wait_for(lambda: "worker 0: hang" in (run / "log").read_text())
+    cloud.kill(int((run / "process").read_text().split()[1]))
+    assert states(cloud) == ["first state=running code=-"]
+    for script, *arguments in (
+        ("run", "--workdir=gs://b/other", "--config=c"),
+        ("setup", f"--archive={cloud.folder}/source.tar.gz"),
+    ):
+        done = cloud.run(script, *arguments)
+        assert done.returncode == 2 and "stop it first" in done.stderr and "first" in done.stderr
+    assert "stop it first" in cloud.on_vm(0, "on_vm_run.sh", "start", "second").stderr
+    assert len(cloud.started()) == 1
+    cloud.run("run", "--stop")
+    assert states(cloud) == ["first state=lost code=137"]  # nobody was there to hear its code
+    assert (run / "log").read_text().endswith("saved\n")
+
+
+def test_a_start_that_has_ended_is_not_called_started(cloud):
+    cloud.up(1)
+    cloud.start("--token=first")
+    wait_for(lambda: states(cloud) == ["first state=ended code=0"])
+    done = cloud.run("run", "--workdir=gs://b/run", "--config=c", "--token=first")
+    assert done.returncode == 2 and "has ended on worker 0 already, with 0" in done.stderr
+
+
+def test_a_vm_without_a_new_python_gets_one_from_uv(cloud):
+    """As the images of Cloud TPU: Ubuntu 22.04, whose python3 is 3.10."""
+    cloud.up(1)
+    tools = cloud.folder / "tools"
+    tools.mkdir()
+    (tools / "curl").symlink_to(cloud.folder / "bin/curl")
+    for name in "mkdir rm tar gzip cksum ln mv flock env bash cat dirname".split():
+        (tools / name).symlink_to(shutil.which(name))
+    old = 'case "$*" in *"-c import"*) exit 1 ;; *) echo "$*" >>"$STANDIN/old" ;; esac'
+    (tools / "python3").write_text(f"#!/bin/bash\n{old}\n[ ! -e $STANDIN/offline ]\n")
+    (tools / "python3").chmod(0o755)
+    cloud.environment["PATH"] = str(tools)
+    shutil.rmtree(cloud.folder / "vm0/branchnets/venv")
+    install = ["on_vm_setup.sh", "--archive=branchnets.tar.gz"]
+    cloud.on_vm(0, *install)  # which has no pip in the end, since the stand-in makes no environment
+    base = cloud.folder / "vm0/branchnets"
+    assert cloud.read("old").splitlines() == [
+        f"-m pip install --quiet --target={base}/uv uv",
+        f"-m uv venv --quiet --seed --clear --python=3.11 {base}/venv",
+    ]
+    (cloud.folder / "offline").touch()
+    done = cloud.on_vm(0, *install)
+    assert done.returncode == 1 and "install Python 3.11 with venv" in done.stderr
+
+
+def test_another_python_makes_another_environment(cloud):
+    cloud.up(1)
+    (cloud.folder / "bin/python3.12").symlink_to(cloud.folder / "bin/python3.11")
+    venv = cloud.folder / "vm0/branchnets/venv/bin/python"
+    venv.unlink()
+    venv.write_text('#!/bin/sh\ncase "$*" in *version_info*) exit 1 ;; esac\n')
+    venv.chmod(0o755)
+    again = ["on_vm_setup.sh", "--archive=branchnets.tar.gz"]
+    assert "Making" not in cloud.on_vm(0, *again).stderr  # any that is there will do
+    assert "with python3.12" in cloud.on_vm(0, *again, "--python=3.12").stderr
+
+
+def test_dry_runs_on_a_vm_print_and_do_nothing(cloud):
+    cloud.up(1)
+    (cloud.folder / "vm0/branchnets/installed").unlink()
+    pip = cloud.read("pip")
+    run = cloud.on_vm(0, "on_vm_run.sh", "--dry-run", "start", "t", "--config.name=it's")
+    assert run.stdout.splitlines()[-1].startswith("setsid nohup ") and "it\\'s" in run.stdout
+    setup = cloud.on_vm(0, "on_vm_setup.sh", "--archive=branchnets.tar.gz", "--dry-run")
+    assert "-m pip install --quiet" in setup.stdout and setup.returncode == 0
+    assert "jax.distributed" in cloud.on_vm(0, "on_vm_setup.sh", "--check", "--dry-run").stdout
+    assert not cloud.started() and cloud.read("pip") == pip
 
 
 def test_a_later_process_of_the_same_number_is_not_the_trainer(cloud):
@@ -207,7 +286,7 @@ def test_a_later_process_of_the_same_number_is_not_the_trainer(cloud):
             token, _, rest = (run / "process").read_text().split(" ", 2)
             (run / "process").write_text(f"{token} {other.pid} {rest}")
             assert states(cloud)[0].endswith("state=lost code=137")
-            assert "state=lost" in cloud.ok("run", "--stop")
+            assert "state=lost" in cloud.run("run", "--stop").stdout
             assert other.poll() is None
         finally:
             other.kill()

@@ -38,6 +38,52 @@ def test_a_slice_that_is_there_is_not_made_again(cloud):
     assert len(cloud.calls("create")) == 1
 
 
+def test_what_is_there_is_remembered_as_it_was_made(cloud):
+    """And waited for in the queue, though this call does not say that it was asked for there."""
+    cloud.ok("create", TYPE, "--queued", "--spot", "--timeout=0", fails=1)
+    made = cloud.read("state/p/z/pod/create")
+    assert "--queued" in made and "--spot" in made
+    events = [{}, {}, {"queue": "ACTIVE"}]
+    cloud.scenario(events={"queued-resources describe": [{}] * 2 + events})
+    said = cloud.ok("create", TYPE)
+    assert "is there already: WAITING" in said and "READY" in said
+    assert "as it was made" in cloud.ok("create", TYPE)
+    assert cloud.read("state/p/z/pod/create") == made
+    done = cloud.run("create", "--accelerator-type=v3-32")
+    assert done.returncode == 2 and "is a v3-8, not a v3-32" in done.stderr
+    assert len(cloud.calls("create")) == 1
+
+
+def test_a_request_for_other_slices_is_left_alone(cloud):
+    cloud.ok("create", TYPE)
+    (cloud.folder / "queue").write_text("WAITING_FOR_RESOURCES")
+    (cloud.folder / "nodes").write_text("pod;pod-2")
+    done = cloud.run("delete", "--yes")
+    assert done.returncode == 2 and "is for pod;pod-2, not for" in done.stderr
+    assert not cloud.calls("delete")
+
+
+def test_options_of_gcloud_are_handed_on(cloud):
+    cloud.ok("create", TYPE, "--create-option=--network=net", "--create-option=--reserved")
+    assert cloud.calls("create", "--network=net", "--reserved")
+    assert "--create-option=--reserved\0" in cloud.read("state/p/z/pod/create")
+    cloud.run("logs", "--ssh-option=--tunnel-through-iap")
+    assert cloud.calls("ssh", "--tunnel-through-iap")
+
+
+def test_the_project_is_that_of_gcloud_and_no_path(cloud):
+    del cloud.environment["PROJECT_ID"]
+    done = cloud.run("create", TYPE)
+    assert done.returncode == 2 and "gcloud config set project" in done.stderr
+    (cloud.folder / "project").write_text("example.com:mine")
+    cloud.ok("create", TYPE)
+    assert cloud.calls("tpu-vm", "create", "--project=example.com:mine")
+    for wrong in ("--project=..", "--project=a/b", "--zone=../z"):
+        done = cloud.run("delete", "--yes", wrong)
+        assert done.returncode == 2 and wrong in done.stderr
+    assert cloud.read("state/example.com:mine/z/pod/create")
+
+
 def test_an_unknown_type_needs_an_image(cloud):
     done = cloud.run("create", "--accelerator-type=v9-8")
     assert done.returncode == 2 and "--version" in done.stderr and not cloud.calls()
@@ -65,7 +111,7 @@ def test_a_refusal_is_explained(cloud, refusal, advice):
 def test_gcloud_without_an_account_creates_nothing(cloud):
     cloud.scenario(events={"tpu-vm describe": [{"fail": "You do not have an active account"}]})
     done = cloud.run("create", TYPE)
-    assert done.returncode == 2 and "active account" in done.stderr
+    assert done.returncode == 1 and "active account" in done.stderr
     assert not cloud.calls("create")
 
 
@@ -76,7 +122,8 @@ def test_the_queue_is_waited_for(cloud):
     said = cloud.ok("create", TYPE, "--queued", "--spot")
     assert cloud.calls("create") == [
         ["queued-resources", "create", "pod", "--node-id=pod", "--accelerator-type=v3-8"]
-        + ["--runtime-version=tpu-ubuntu2204-base", "--spot", "--zone=z", "--quiet"]
+        + ["--runtime-version=tpu-ubuntu2204-base", "--spot"]
+        + ["--zone=z", "--project=p", "--quiet"]
     ]
     assert said.count("WAITING_FOR_RESOURCES") == 1 and "PROVISIONING" in said
     assert cloud.read("slice") == "READY"
@@ -98,17 +145,19 @@ def test_a_request_that_failed_is_not_waited_for(cloud):
 
 @pytest.mark.parametrize("queued", [False, True])
 def test_delete_leaves_nothing(cloud, queued):
+    """Also what the cloud itself calls UNKNOWN, which is not what gcloud cannot tell."""
     cloud.scenario(events={"queued-resources describe": [{}, {"queue": "ACTIVE"}]})
     if not queued:
         cloud.scenario()
     cloud.ok("create", TYPE, *(["--queued"] if queued else []))
+    (cloud.folder / "slice").write_text("UNKNOWN")
     cloud.ok("delete", "--yes")
     assert cloud.read("slice") is None and cloud.read("queue") is None
     verb = (
         ["queued-resources", "delete", "pod", "--force"] if queued else ["tpu-vm", "delete", "pod"]
     )
-    assert cloud.calls("delete") == [[*verb, "--zone=z", "--quiet"]]
-    assert not list(cloud.folder.glob("state/default/z/*"))
+    assert cloud.calls("delete") == [[*verb, "--zone=z", "--project=p", "--quiet"]]
+    assert not list(cloud.folder.glob("state/p/z/*"))
 
 
 def test_delete_asks_first(cloud):
@@ -116,7 +165,7 @@ def test_delete_asks_first(cloud):
     for answer in ("", "yes\n", "other\n"):
         assert cloud.run("delete", input=answer).returncode == 2
     assert not cloud.calls("delete")
-    cloud.ok("delete", input="pod\n")
+    assert "the slice pod (READY, a v3-8)" in cloud.ok("delete", input="pod\n")
     assert cloud.read("slice") is None
 
 
@@ -130,11 +179,11 @@ def test_a_delete_that_fails_says_that_it_may_cost(cloud):
     cloud.scenario(events={"tpu-vm delete": [{"fail": "INTERNAL: try again"}]})
     done = cloud.run("delete", "--yes")
     assert done.returncode == 1 and "cost" in done.stderr
-    assert list(cloud.folder.glob("state/default/z/pod"))
+    assert list(cloud.folder.glob("state/p/z/pod"))
 
 
 def test_a_missing_project_is_not_a_missing_slice(cloud):
     refusal = "NOT_FOUND: Project 'q' was not found"
-    cloud.scenario(events={"queued-resources describe": [{"fail": refusal}]})
+    cloud.scenario(events={"queued-resources describe": [{}] + [{"fail": refusal}] * 2})
     cloud.ok("create", TYPE)
     assert cloud.run("delete", "--yes").returncode == 1
