@@ -18,10 +18,10 @@ from run_states import assert_same_bits, final_state
 from branchnets.engine.logging import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
-TIMEOUT = 300
 SAVE_EVERY = 20
 #: Whether every fault is tried as often as results/ tell, as benchmarks.faults has it.
 ALL = bool(os.environ.get("BRANCHNETS_TEST_ALL_FAULTS"))
+TIMEOUT = 1800 if ALL else 300  # seconds; the runs are longer then
 
 
 class Command:

@@ -18,7 +18,7 @@ from jpeg_tree import write_tree  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
 
-TRIES, EPOCHS = (20, 8) if ALL else (2, 1)  # of 32 steps
+TRIES, EPOCHS = (20, 5) if ALL else (2, 1)  # of 32 steps
 #: What becomes of the other one: it says so itself, or JAX aborts it first.
 LOST = {PEER_LOST, -signal.SIGABRT}
 
