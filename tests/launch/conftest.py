@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import os
@@ -26,7 +27,7 @@ class Cloud:
     templates: dict[str, pathlib.Path]
 
     def scenario(self, **fields: object) -> None:
-        (self.folder / "scenario.json").write_text(json.dumps(fields))
+        (self.folder / "scenario").write_text(repr(fields))
 
     def run(
         self, script: str, *arguments: str, timeout: int = 60, **more
@@ -49,9 +50,8 @@ class Cloud:
 
     def calls(self, *words: str) -> list[list[str]]:
         """The arguments of the calls of gcloud that have these words."""
-        file = self.folder / "calls.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        calls = [json.loads(line)[2:] for line in lines]  # without "compute tpus"
+        lines = (self.read("calls") or "").splitlines()
+        calls = [ast.literal_eval(line)[2:] for line in lines]  # without "compute tpus"
         return [call for call in calls if all(word in call for word in words)]
 
     def read(self, name: str) -> str | None:
@@ -140,7 +140,7 @@ def templates(tmp_path_factory):
 def cloud(tmp_path, templates):
     tools = tmp_path / "bin"
     tools.mkdir()
-    _script(tools / "gcloud", f'exec {sys.executable} -S "{HERE}/gcloud" "$@"')
+    _script(tools / "gcloud", f'exec {sys.executable} -I -S "{HERE}/gcloud" "$@"')
     _script(tools / "curl", 'printf "%s" "$WORKER"')
     (tools / "python3.11").symlink_to(HERE / "vm_python")
     environment = {
