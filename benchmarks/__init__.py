@@ -1,1 +1,1 @@
-"""Timings, run by hand: `python -m benchmarks.NAME --help`. None of them is a test."""
+"""Timings: `python -m benchmarks` for all of speed, `python -m benchmarks.NAME --help` for one."""

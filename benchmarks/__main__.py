@@ -1,7 +1,7 @@
 """Runs all benchmarks of speed and writes them as one page.
 
     python -m benchmarks --quick                                 # the smallest models, minutes
-    python -m benchmarks --torch-python=yardstick/bin/python     # two CPU cores, some 25 minutes
+    python -m benchmarks --torch-python=yardstick/bin/python     # two CPU cores, half an hour
     python -m benchmarks --accelerator --dtype=bfloat16 --out=results/benchmarks_gpu
 
 Training steps and inference of every registered model that fits, what was taken out of networks
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scale.add_argument("--quick", action="store_true", help="the smallest models, two rounds")
     scale.add_argument("--accelerator", action="store_true", help="batches for a GPU or TPU")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
-    add("--rounds", type=int, help="timed steps of each model (5; quick: 2)")
+    add("--rounds", type=int, help="timed steps of each model (4; quick: 2)")
     add("--limit", type=float, help="seconds for each model of a process (75; quick: 200)")
     add("--torch-python", metavar="PATH", help="the Python of an environment with PyTorch")
     add("--out", type=Path, help="folder (results/benchmarks; quick: runs/benchmarks_quick)")
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = tuple(options.only.split(","))
     if unknown := [part for part in parts if part not in plan.PARTS]:
         parser.exit(2, f"error: no part {unknown[0]!r}; there are {', '.join(plan.PARTS)}\n")
-    rounds = options.rounds or (2 if options.quick else 5)
+    rounds = options.rounds or (2 if options.quick else 4)
     limit = (200.0 if options.quick else 75.0) if options.limit is None else options.limit
     if rounds < 1 or limit <= 0:
         parser.exit(2, "error: --rounds and --limit must be above 0\n")
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed = run.run(
                 plan.jobs(wanted, parts),
                 store,
-                run.this_run(shlex.join(["python", "-m", "benchmarks", *given])),
+                run.this_run(_command(given)),
                 limit=limit,
                 again=options.again,
                 torch_python=options.torch_python,
@@ -73,6 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file.write_text(page.write(store))
         print(file)
     return 1 if failed else 0
+
+
+def _command(given: Sequence[str]) -> str:
+    """The command line for the page; where somebody's PyTorch is says nothing to others."""
+    words = ["--torch-python=PATH" if w.startswith("--torch-python=") else w for w in given]
+    return shlex.join(["python", "-m", "benchmarks", *words])
 
 
 if __name__ == "__main__":

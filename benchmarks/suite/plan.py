@@ -106,7 +106,7 @@ class Scale:
 
     quick: bool = False
     accelerator: bool = False
-    rounds: int = 5
+    rounds: int = 4
     dtype: str = "float32"
 
     def groups(self) -> tuple[Group, ...]:

@@ -169,6 +169,11 @@ def test_more_memory_than_there_is_is_refused(tiny, monkeypatch, capsys):
     assert stop.value.code == 2 and "GB are free" in capsys.readouterr().err
 
 
+def test_the_page_names_no_place_of_this_machine():
+    command = suite._command(["--torch-python=/home/me/bin/python", "--only=torch"])
+    assert command == "python -m benchmarks --torch-python=PATH --only=torch"
+
+
 def test_peaks_are_of_half_precision():
     assert peaks.peak("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
     assert peaks.peak("NVIDIA H100 80GB HBM3", "float32") is None
