@@ -124,13 +124,13 @@ class RemotePath:
     def iterdir(self) -> Iterator[RemotePath]:
         """What is in a folder, with what a listing tells; one request for a thousand names."""
         try:
-            entries = self._ask("read", lambda fs, path: fs.ls(path, detail=True))
+            own, entries = self._ask("read", lambda fs, path: (path, fs.ls(path, detail=True)))
         except FileNotFoundError:
             return
         for entry in entries:
-            name = PurePosixPath(str(entry["name"]).rstrip("/")).name
-            if name != self.name or entry["type"] != "directory":  # a marker of the folder itself
-                yield RemotePath(str(self / name), entry)
+            found = str(entry["name"]).rstrip("/")
+            if found != own.rstrip("/"):  # as a marker of the folder itself is called
+                yield RemotePath(str(self / PurePosixPath(found).name), entry)
 
     def glob(self, pattern: str) -> Iterator[RemotePath]:
         """What is in a folder and has a name of a pattern without slashes."""

@@ -91,3 +91,10 @@ def test_what_fails_says_so_and_is_not_taken_for_absence(place, gcs):
     assert caught.value.strerror.startswith("Forbidden")
     with pytest.raises(StorageError, match="cannot be written"):
         (place / "y").write_text("")
+
+
+def test_a_folder_in_one_of_the_same_name_is_listed():
+    place = storage.as_path(f"memory://{uuid.uuid4().hex}/train")
+    for name in ("train", "cat"):
+        (place / name / "1.jpg").write_text("")
+    assert sorted(p.name for p in place.iterdir()) == ["cat", "train"]
