@@ -8,19 +8,25 @@ file is written whole or not at all, and what is moved is copied and then delete
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from branchnets.errors import StorageError
+from branchnets.errors import ConfigError, StorageError
 
 # What orbax reads and writes itself goes the same way where TensorFlow is installed, too.
 os.environ.setdefault("EPATH_USE_TF", "0")
 
 Result = TypeVar("Result")
+
+# What gcsfs logs with a traceback is raised, too, and told by an error.
+if (_logger := logging.getLogger("gcsfs")).level == logging.NOTSET:
+    _logger.setLevel(logging.CRITICAL)
 
 _NO_KEY = ("anonymous caller", "default credentials", "401", "invalid_grant", "reauthentication")
 
@@ -209,24 +215,40 @@ class RemotePath:
             extra = '; pip install "branchnets[gcs]", or gcsfs' if self._scheme == "gs" else ""
             raise StorageError(f"to use {self}: {error}{extra}") from error
         except Exception as error:  # each service has errors of its own
-            reason = str(error).partition("\n")[0].rstrip(". ") or type(error).__name__
-            if self._scheme == "gs" and any(word in reason.lower() for word in _NO_KEY):
-                reason += (
-                    ". On a Google machine its service account needs access to the bucket; "
-                    "elsewhere: gcloud auth application-default login"
-                )
+            reason = _reason(error, self._scheme)
             raise StorageError(f"{self} cannot be {what}: {reason}", reason) from error
+
+
+def _reason(error: Exception, scheme: str) -> str:
+    reason = str(error).partition("\n")[0].rstrip(". ") or type(error).__name__
+    if scheme == "gs" and any(word in reason.lower() for word in _NO_KEY):
+        reason += (
+            ". On a Google machine its service account needs access to the bucket; "
+            "elsewhere: gcloud auth application-default login"
+        )
+    return reason
 
 
 AnyPath = Path | RemotePath
 
 
 def as_path(place: str | os.PathLike[str] | RemotePath) -> AnyPath:
-    """A URL or a local path; `~` is the home directory."""
+    """A URL or a local path; `~` is the home directory.
+
+    Raises:
+      ConfigError: a URL without a bucket, or one with too few slashes.
+    """
     if isinstance(place, RemotePath):
         return place
     text = os.fspath(place)
-    return RemotePath(text.rstrip("/")) if is_url(text) else Path(text).expanduser()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        if re.match(r"\w{2,}:/", text):
+            raise ConfigError(f"{text} is neither a URL nor a path: write ://, as in gs://BUCKET.")
+        return Path(text).expanduser()
+    if not rest.strip("/") or (scheme == "gs" and rest.startswith("/")):
+        raise ConfigError(f"{text} names no bucket; write gs://BUCKET/FOLDER.")
+    return RemotePath(text.rstrip("/"))
 
 
 def is_url(place: object) -> bool:
@@ -238,20 +260,27 @@ def check_bucket(place: AnyPath) -> None:
     """Looks at the bucket itself, as orbax does before it deletes an older checkpoint in it.
 
     Raises:
-      StorageError: that is not allowed, which would otherwise be told after the first saves.
+      StorageError: that is not allowed, which would otherwise be told after the first saves; or
+        there is no such bucket, or it cannot be found out.
     """
     if not isinstance(place, RemotePath):
         return
     bucket = PurePosixPath(place._rest).parts[0]
     try:
+        from google.api_core.exceptions import Forbidden
         from google.cloud import storage
-
+    except ImportError as error:
+        raise StorageError(f'to use {place}: {error}; pip install "branchnets[gcs]"') from error
+    try:
         storage.Client().get_bucket(bucket)
     except Exception as error:
+        advice = (
+            ". Beside its objects (roles/storage.objectAdmin) the account must be allowed to see "
+            "the bucket (storage.buckets.get, as in roles/storage.legacyBucketReader)."
+        )
         raise StorageError(
-            f"the bucket {bucket} cannot be looked at: {str(error).partition(chr(10))[0]}. Beside "
-            "its objects (roles/storage.objectAdmin) the account must be allowed to see the bucket "
-            "(storage.buckets.get, as in roles/storage.legacyBucketReader)."
+            f"the bucket {bucket} cannot be looked at: {_reason(error, place.scheme)}"
+            f"{advice if isinstance(error, Forbidden) else ''}"
         ) from error
 
 

@@ -9,7 +9,7 @@ import pytest
 from gcs_server import Refusal
 
 from branchnets import storage
-from branchnets.errors import DataError, StorageError
+from branchnets.errors import ConfigError, DataError, StorageError
 
 
 @pytest.fixture
@@ -98,3 +98,9 @@ def test_a_folder_in_one_of_the_same_name_is_listed():
     for name in ("train", "cat"):
         (place / name / "1.jpg").write_text("")
     assert sorted(p.name for p in place.iterdir()) == ["cat", "train"]
+
+
+@pytest.mark.parametrize("text", ["gs://", "gs:///run", "gs:/bucket/run"])
+def test_a_url_that_names_no_bucket_is_refused(text):
+    with pytest.raises(ConfigError, match=f"{text} .*gs://BUCKET"):
+        storage.as_path(text)
