@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from flax import traverse_util
 
 from branchnets import storage
@@ -56,7 +57,8 @@ class Checkpoints:
       asynchronous: Whether `save` returns before the files are written.
       read_only: Never write, rename or delete anything, as in evaluation.
       report: Prints a message for the user; to standard error by default.
-      check: Raises a UserError where nothing is to be written any more; asked before every save.
+      check: Raises a UserError where nothing is to be written any more; asked before every save,
+        and before it counts.
     """
 
     def __init__(
@@ -200,6 +202,14 @@ class Checkpoints:
 
         _on_first_process(check)
 
+    def check_bucket(self) -> None:
+        """Refuse a bucket that orbax could not keep checkpoints in, before anything is written.
+
+        Raises:
+          CheckpointError: There is none, or the account lacks what is named.
+        """
+        _on_first_process(lambda: storage.check_bucket(self.directory))
+
     def wait(self) -> None:
         """Return when the save in progress is on disk.
 
@@ -271,14 +281,17 @@ class Checkpoints:
 
     def _go_on(self) -> str:
         """What there is to go on from."""
-        if self._stored.steps():
+        try:
+            older = self._stored.steps()
+        except OSError:  # of the same trouble
+            return "Mend it, and the same command goes on from the newest one that is whole."
+        if older:
             return "Older ones are whole: mend it, and the same command goes on from the newest."
         return "There is no older one: mend it, and the same command begins anew."
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is not None:
             return self._manager
-        _on_first_process(lambda: storage.check_bucket(self.directory))
         _on_first_process(self._stored.put_right)
         # Orbax reads the metrics of every step when it starts, and fails on damaged ones.
         _on_first_process(self._stored.set_aside_damaged)
@@ -291,25 +304,28 @@ class Checkpoints:
                     keep_checkpoints_without_metrics=False,
                 )
             )
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"checkpoints cannot be kept in {self.directory}: {disk.reason(error)}."
-            ) from error
         options = ocp.CheckpointManagerOptions(
             best_fn=self._score,  # has the metrics stored
             preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(policies),
             cleanup_tmp_directories=True,  # left by an interrupted save
             async_options=ocp.options.AsyncOptions(post_finalization_callback=self._list_files),
         )
-        self._manager = ocp.CheckpointManager(str(self.directory), options=options)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(str(self.directory), options=options)
+        except (jax.errors.JaxRuntimeError, PeerLost):
+            raise  # of the other processes
+        except Exception as error:
+            raise CheckpointError(
+                f"checkpoints cannot be kept in {self.directory}: {disk.reason(error)}."
+            ) from error
         return self._manager
 
     def _list_files(self) -> None:
         """Write the list of files: orbax calls this when all are there, before the renaming."""
         if jax.process_index() != 0:
             return
+        self._check()  # the one that has taken over has deleted what was not complete
         (folder,) = (
             p
             for p in self.directory.iterdir()
@@ -349,26 +365,42 @@ class Checkpoints:
         if chosen is None:
             return None
         folder = self._stored.folder(chosen) / _ITEM
-        reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-        try:
-            wanted = named(template)
-            stored = named(reader.metadata(str(folder)).item_metadata.tree)
-            _refuse(folder.parent, differences(stored, wanted, partial=partial))
-            read = {p: abstract(leaf) for p, leaf in wanted.items() if math.prod(leaf.shape)}
-            tree = traverse_util.unflatten_dict(read)
+        wanted = named(template)
+        with self._reading(folder) as (reader, place):
+            stored = named(reader.metadata(place).tree)
+        _refuse(folder.parent, differences(stored, wanted, partial=partial))
+        read = {p: abstract(leaf) for p, leaf in wanted.items() if math.prod(leaf.shape)}
+        tree = traverse_util.unflatten_dict(read)
+        with self._reading(folder) as (reader, place):
             restored = reader.restore(
-                str(folder),
+                place,
                 args=ocp.args.PyTreeRestore(
                     tree,
                     restore_args=ocp.checkpoint_utils.construct_restore_args(tree),
                     partial_restore=True,
                 ),
             )
-        finally:
-            reader.close()
         found = traverse_util.flatten_dict(restored)
         leaves = [found[path] if path in found else zeros(leaf) for path, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(template), leaves), chosen
+
+    @contextlib.contextmanager
+    def _reading(self, folder: AnyPath) -> Iterator[tuple[ocp.PyTreeCheckpointHandler, epath.Path]]:
+        """What reads a state, not asking for orbax's own mark of a whole one, and where.
+
+        Raises CheckpointError in place of whatever orbax raises.
+        """
+        reader = ocp.PyTreeCheckpointHandler()
+        try:
+            yield reader, epath.Path(str(folder))
+        except jax.errors.JaxRuntimeError:
+            raise  # of the devices, or of the other processes
+        except Exception as error:
+            raise CheckpointError(
+                f"the checkpoint {folder.parent} cannot be read: {disk.reason(error)}."
+            ) from error
+        finally:
+            reader.close()
 
     def variables(
         self, step: int | None, sharding: jax.sharding.Sharding
@@ -390,9 +422,8 @@ class Checkpoints:
         chosen = _on_first_process(lambda: self._stored.choose(step))
         if chosen is None:
             return None
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            folder = self._stored.folder(chosen) / _ITEM
-            stored = named(reader.metadata(str(folder)).item_metadata.tree)
+        with self._reading(self._stored.folder(chosen) / _ITEM) as (reader, place):
+            stored = named(reader.metadata(place).tree)
         template = {
             path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
             for path, leaf in stored.items()

@@ -72,6 +72,18 @@ def damage(folder: AnyPath) -> str | None:
     return None
 
 
+def all_there(folder: RemotePath) -> bool:
+    """Whether a folder has a list, and every file of it with its size; contents are not read."""
+    try:
+        listed = json.loads((folder / NAME).read_text())
+        files = folder.walk()
+        return all(files[name].size() == size for name, (size, _) in listed.items())
+    except StorageError:
+        raise
+    except (FileNotFoundError, ValueError, TypeError, AttributeError, LookupError):
+        return False
+
+
 def _dump(listed: Mapping[str, Any]) -> str:
     return json.dumps(listed, indent=1, sort_keys=True) + "\n"
 

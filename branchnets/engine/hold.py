@@ -68,7 +68,8 @@ class Token:
     """An object that names the run that has the directory.
 
     Nothing tells whether a run that is gone was killed, so no run is refused: the one that comes
-    takes over, and the one before finds that out when it wants to write.
+    takes over, and the one before finds that out when it wants to write, also when the one that
+    came has ended since and its object is gone.
     """
 
     def __init__(self, directory: RemotePath) -> None:
@@ -89,15 +90,13 @@ class Token:
         """Refuses to go on where another run has taken over.
 
         Raises:
-          RunDirError: it has, or it cannot be found out.
+          RunDirError: it has.
+          StorageError: that cannot be found out, at this time.
         """
-        try:
-            now = self._holder()
-        except OSError as error:
-            raise RunDirError(f"{self._directory} cannot be read: {error.strerror}.") from error
-        if now is not None and now != self._own:
+        now = self._holder()
+        if now != self._own:
             raise RunDirError(
-                f"{self._directory} was taken over by {_named(now)}. This run stops and "
+                f"{self._directory} was taken over by {_named(now or {})}. This run stops and "
                 "writes nothing more; give every run a --workdir of its own."
             )
 

@@ -18,7 +18,7 @@ from branchnets.engine.events import Events
 from branchnets.engine.mirror import Mirror
 from branchnets.engine.progress import Progress
 from branchnets.engine.rundir import replace
-from branchnets.errors import RunDirError
+from branchnets.errors import RunDirError, SaveError, StorageError
 from branchnets.storage import AnyPath, RemotePath, as_path
 
 __all__ = ["MetricWriter", "Progress", "format_table", "read_metrics"]
@@ -120,12 +120,21 @@ class MetricWriter:
                 self._mirror.tick()
 
     def flush(self) -> None:
-        """Bring everything written to where a resumed run finds it; raises as `write`."""
+        """Bring everything written to where a resumed run finds it.
+
+        Raises:
+          RunDirError: As `write`.
+          StorageError: The service fails; nothing is lost, and the next flush may go well.
+        """
         if not self._enabled or self._mirror is None:
             return
         with self._writing():
             self._events.flush()
+        try:
             self._mirror.upload()
+        except RunDirError:
+            self._abandon()
+            raise
 
     def close(self) -> None:
         """Flush and close the files; raises as `write`."""
@@ -166,7 +175,8 @@ class MetricWriter:
             self._mirror.discard()
 
     def _unwritten(self, error: OSError) -> RunDirError:
-        return RunDirError(
+        kind = SaveError if isinstance(error, StorageError) else RunDirError
+        return kind(
             f"{self._file} or the events beside it cannot be written: {error.strerror}. "
             "Mend it: the same command goes on from the newest checkpoint, or begins anew where "
             "there is none."

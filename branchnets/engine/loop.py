@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,7 +26,14 @@ from branchnets.engine.setup import Setup
 from branchnets.engine.state import TrainState
 from branchnets.engine.step import Tally
 from branchnets.engine.stopping import PEER_LOST
-from branchnets.errors import CheckpointError, ConfigError, DataError, TrainingError
+from branchnets.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    SaveError,
+    StorageError,
+    TrainingError,
+)
 from branchnets.families.base import Phase
 
 #: Steps that the host may be ahead of the devices: enough to keep them busy, few enough to stop.
@@ -63,6 +71,7 @@ class Loop:
         self._before = _seconds_before(self.run_dir)
         self._started = time.monotonic()
         self._saved = self.done if self.done else None
+        self._missed = False  # the newest save that was due
         self._unreadable = 0
         self._markers: list[jax.Array] = []
         self._tally: Tally | None = None
@@ -166,11 +175,10 @@ class Loop:
             self._look()
         metrics = self._examine() if evaluate_now else None
         if save_now:
-            self._save(metrics)
+            self._save(metrics, may_miss=True)
         # A save that failed is made up for now, not when the next one is due.
         elif self._has_failed(self.checkpoints.check_for_errors):
-            self._save(None)
-            self.checkpoints.wait()
+            self._save(None, may_miss=True, failed=True)
 
     def _is_due(self, every: int) -> bool:
         return self.done == self.setup.resolved.total_steps or self.done % every == 0
@@ -259,16 +267,32 @@ class Loop:
         )
         return found
 
-    def _save(self, metrics: dict[str, float] | None) -> None:
+    def _save(
+        self, metrics: dict[str, float] | None, may_miss: bool = False, failed: bool = False
+    ) -> None:
         if self._saved == self.done:
             return
         with self.progress.pause():
-            failed = self._has_failed(self.checkpoints.wait)
-            self.writer.flush()  # a resumed run counts on the lines up to its step
-            self.checkpoints.save(self.done, self.state, metrics)
-            if failed:
-                self.checkpoints.wait()
-        self._saved = self.done
+            failed = self._has_failed(self.checkpoints.wait) or failed
+            try:
+                self.writer.flush()  # a resumed run counts on the lines up to its step
+                self.checkpoints.save(self.done, self.state, metrics)
+                if failed:
+                    self.checkpoints.wait()
+            except (CheckpointError, StorageError) as error:
+                self._miss(error, may_miss)
+                return
+        self._saved, self._missed = self.done, False
+
+    def _miss(self, error: CheckpointError | StorageError, allowed: bool) -> None:
+        """Goes on without a save, once, where a service failed: what comes next may go well."""
+        if isinstance(self.run_dir.path, Path):
+            raise error
+        last = self.done == self.setup.resolved.total_steps
+        if self._missed or last or not allowed or jax.process_count() > 1:
+            raise SaveError(str(error)) from error
+        self._missed = True
+        self.progress.message(f"{error} Going on, without a checkpoint of step {self.done} ...")
 
     def _has_failed(self, check: Callable[[], None]) -> bool:
         """Whether the save in the background has failed; says so. The next one may go well."""

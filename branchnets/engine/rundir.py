@@ -162,7 +162,12 @@ class RunDir:
         """Take back a `start` that created the run, so that it may be started with another config.
 
         To be called before anything else is written; a run that was there already stays.
+
+        Raises:
+          RunDirError, OSError: Another run has taken over, or it cannot be taken back.
         """
+        if self._made:
+            self.check_held()
         for name in self._made:
             (self.path / name).unlink(missing_ok=True)
         self._made = ()
@@ -188,7 +193,8 @@ class RunDir:
         """Refuse to go on where another run has taken over the directory on an object store.
 
         Raises:
-          RunDirError: It has, or it cannot be found out.
+          RunDirError: It has.
+          StorageError: That cannot be found out, at this time.
         """
         if self._hold is not None:
             self._hold.check()
@@ -224,8 +230,8 @@ class RunDir:
         """Write a text file whole or not at all; return its path; raises as `write_json`."""
         file = self.path / name
         if self.write:
-            self.check_held()
             try:
+                self.check_held()
                 replace(file, text)
             except OSError as error:
                 raise RunDirError(f"{file} cannot be written: {error.strerror}.") from error

@@ -35,14 +35,17 @@ class Stored:
         names = {p.name.removeprefix(_OLD) for p in self.directory.iterdir() if p.is_dir()}
         steps = sorted(int(name) for name in names if name.isdecimal())
         if isinstance(self.directory, RemotePath):  # where a save on its way has the step's name
-            return [step for step in steps if _complete(self.folder(step))]
+            return [step for step in steps if any(map(_complete, self._places(step)))]
         return steps
+
+    def _places(self, step: int) -> tuple[AnyPath, AnyPath]:
+        """Where a step may be: in its own place, or where an exchange was cut short."""
+        return self.directory / str(step), self.directory / f"{_OLD}{step}"
 
     def folder(self, step: int) -> AnyPath:
         """Where a step is."""
-        own, old = self.directory / str(step), self.directory / f"{_OLD}{step}"
-        # One whose exchange did not come to its end, and that nobody may put right here.
-        return own if _complete(own) or not _complete(old) else old
+        own, old = self._places(step)
+        return own if _complete(own) or not _complete(old) else old  # where nobody may put it right
 
     def new(self, step: int) -> AnyPath:
         """Where another state of a step is written, as `new(step) / str(step)`, to exchange it."""
@@ -50,13 +53,13 @@ class Stored:
 
     def exchange(self, step: int) -> None:
         """Puts what was written to `new(step)` in the place of a step, which is deleted."""
-        own, old = self.directory / str(step), self.directory / f"{_OLD}{step}"
+        own, old = self._places(step)
         _move(own, old)
         _move(self.new(step) / str(step), own)
         self.put_right()
 
     def put_right(self) -> None:
-        """Finishes the exchanges that a crash cut short, or takes them back."""
+        """Finishes exchanges that a crash cut short, or takes them back; marks what is whole."""
         for old in self._exchanged(_OLD):
             step = int(old.name.removeprefix(_OLD))
             own, new = self.directory / str(step), self.new(step) / str(step)
@@ -66,6 +69,10 @@ class Stored:
             storage.remove_folder(old)
         for new in self._exchanged(_NEW):
             storage.remove_folder(new)
+        if isinstance(self.directory, RemotePath):
+            for folder in self.directory.iterdir():
+                if folder.name.isdecimal() and not _marked(folder) and _complete(folder):
+                    _mark(folder)
 
     def _exchanged(self, prefix: str) -> list[AnyPath]:
         found = self.directory.glob(f"{prefix}*")
@@ -142,9 +149,19 @@ class Stored:
 
 def _complete(folder: AnyPath) -> bool:
     """Whether a folder has all its files, be they damaged or not."""
-    if isinstance(folder, RemotePath):
-        return (folder / COMMITTED).exists()
+    if isinstance(folder, RemotePath):  # a copy from a disk, where nothing is marked, has a list
+        return _marked(folder) or filelist.all_there(folder)
     return folder.is_dir()
+
+
+def _marked(folder: AnyPath) -> bool:
+    return (folder / COMMITTED).exists()
+
+
+def _mark(folder: RemotePath) -> None:
+    """Marks a copy with its items; else orbax takes it for a save cut short, and deletes it."""
+    for place in [*(p for p in folder.iterdir() if p.is_dir()), folder]:
+        (place / COMMITTED).write_text("Copied here with all its files.\n")
 
 
 def _move(folder: AnyPath, target: AnyPath) -> None:

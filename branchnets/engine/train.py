@@ -18,7 +18,7 @@ from branchnets.engine.setup import Setup, prepare
 from branchnets.engine.state import TrainState
 from branchnets.engine.stopping import StopRequest
 from branchnets.engine.summary import summarise
-from branchnets.errors import UserError
+from branchnets.errors import RunDirError, UserError
 
 
 def train(config: ConfigDict, workdir: str, devices: list[jax.Device] | None = None) -> int:
@@ -78,6 +78,7 @@ def _train(
                 executables = Executables(setup, _say if first else _silent)
                 executables.needs.check()
                 if checkpoints.latest_step() != setup.resolved.total_steps:  # or nothing is saved
+                    checkpoints.check_bucket()
                     checkpoints.check_space(setup.abstract_state())
                 restored = checkpoints.restore(setup.abstract_state())
                 if restored is None:  # before the state takes any memory
@@ -85,7 +86,9 @@ def _train(
                     begin = next(phase for phase in phases if phase.steps)
                     executables.get(begin, setup.inputs.arrays(0))
             except UserError:
-                run_dir.withdraw()  # the config may have to change: this one must not stay
+                # The config may have to change: this one must not stay.
+                with contextlib.suppress(RunDirError, OSError):  # or the error would not be told
+                    run_dir.withdraw()
                 raise
             state, done = restored if restored is not None else (_begin(setup, run_dir, start), 0)
             del start  # whose arrays are in the state now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from engine_commands import Command, assert_same_run
+from gcs_server import Refusal
 from ml_collections import ConfigDict
 from PIL import Image
 
@@ -61,12 +63,12 @@ def test_a_run_that_is_stopped_and_killed_equals_the_one_on_a_disk(whole, gcs, t
     lines = storage.as_path(url) / "metrics.jsonl"
     assert lines.exists() and not (storage.as_path(url) / ".lock").exists()
 
-    # Killed when the first file of a save is there and the last one is not.
+    # Killed when the state of a save is there and the list of its files is not.
     run, killed = begin(url), []
-    before = {n for n in gcs.names(f"{name}/checkpoints/") if n.endswith("files.json")}
+    before = gcs.names(f"{name}/checkpoints/")
 
     def kill(method, asked):
-        if method == "UPLOAD" and asked.endswith("/files.json") and not killed:
+        if method == "UPLOAD" and asked.endswith("/default/commit_success.txt") and not killed:
             killed.append(asked)
             run.process.send_signal(signal.SIGKILL)
             run.process.wait()
@@ -85,6 +87,20 @@ def test_a_run_that_is_stopped_and_killed_equals_the_one_on_a_disk(whole, gcs, t
     assert "was not closed by process" in run.error and "damaged" not in run.error
     assert run.end() == 0, run.error
     assert_same_run(whole, download(url, tmp_path / "copy"))
+
+
+def test_a_run_goes_on_without_one_save_and_can_be_started_again_after_two(gcs):
+    def refuse(method, asked):
+        step = re.search(r"/checkpoints/(\d+)/", asked)
+        if step and method == "POST" and not 40 <= int(step[1]) < 60:
+            raise Refusal(403)
+
+    gcs.before = refuse
+    run = begin("gs://bucket/runs/refused")
+    status, messages = run.end(), run.error
+    assert status == 75, messages
+    assert "could not be written" in messages and "Going on, without a checkpoint of" in messages
+    assert [p.name for p in storage.as_path(run.workdir + "/checkpoints").iterdir()] == ["40"]
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from gcs_server import Refusal
 
 from branchnets import storage
 from branchnets.engine import config as configs
-from branchnets.engine import mirror
+from branchnets.engine import filelist, mirror
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.logging import MetricWriter, read_metrics
 from branchnets.engine.rundir import RunDir
-from branchnets.errors import CheckpointError, RunDirError
+from branchnets.errors import CheckpointError, RunDirError, StorageError
 
 
 @pytest.fixture
@@ -89,6 +89,30 @@ def test_the_run_that_was_started_last_has_the_directory(place, capsys):
     assert (place / ".lock").exists()  # that of the third
     third.close()
     assert not (place / ".lock").exists()
+    with pytest.raises(RunDirError, match="was taken over by another run"):
+        first.write_json("summary.json", {})  # also when those that came have ended
+
+
+def test_a_save_does_not_count_once_another_run_has_taken_over(place, gcs):
+    first, _ = started(place)
+    taken = []
+
+    def take_over(method, name):
+        if not taken and name.endswith("manifest.ocdbt") and method in ("POST", "UPLOAD"):
+            taken.append(started(place)[0])
+
+    gcs.before = take_over
+    with pytest.raises(CheckpointError, match="was taken over by process"):
+        saved(place, check=first.check_held).save(1, steps(1.0))
+    assert taken and saved(place, read_only=True).all_steps() == []
+
+
+def test_a_run_is_not_taken_back_from_another(place):
+    first, _ = started(place)
+    second, _ = started(place)
+    with pytest.raises(RunDirError, match="was taken over"):
+        first.withdraw()
+    assert second.exists
 
 
 def test_what_the_service_refuses_is_an_error_and_never_a_new_run(place, gcs):
@@ -110,7 +134,32 @@ def test_an_account_that_may_not_see_the_bucket_is_told_what_it_needs(place, gcs
 
     gcs.before = refuse
     with pytest.raises(CheckpointError, match="the bucket bucket cannot be .*legacyBucketReader"):
-        saved(place).save(1, steps(1.0))
+        saved(place).check_bucket()
+
+    def fail(method, name):
+        raise Refusal(400)
+
+    gcs.before = fail  # which is no matter of permissions
+    with pytest.raises(CheckpointError, match="the bucket bucket cannot be") as caught:
+        saved(place).check_bucket()
+    assert "legacyBucketReader" not in str(caught.value)
+    gcs.before = lambda method, name: None
+    with pytest.raises(CheckpointError, match="the bucket other cannot be"):
+        Checkpoints("gs://other/run/checkpoints").check_bucket()
+
+
+@pytest.mark.parametrize("failing", ["default/_METADATA", "default/manifest.ocdbt"])
+def test_what_orbax_stumbles_over_is_an_error_of_the_checkpoint(place, gcs, failing):
+    with saved(place) as checkpoints:
+        checkpoints.save(1, steps(1.0))
+
+    def refuse(method, name):
+        if method == "GET" and name.endswith(f"/1/{failing}"):
+            raise Refusal(403)
+
+    gcs.before = refuse
+    with pytest.raises(CheckpointError, match=r"checkpoints/1 cannot be read: "):
+        restored(place)
 
 
 def test_what_is_not_installed_is_named(place, monkeypatch):
@@ -128,7 +177,8 @@ def test_what_is_not_installed_is_named(place, monkeypatch):
 
 
 def test_lines_and_events_are_uploaded_when_it_is_time(place, gcs, monkeypatch):
-    with MetricWriter(place) as writer:
+    run, _ = started(place)
+    with run, MetricWriter(place, check=run.check_held) as writer:
         writer.write(1, {"loss": 0.5})
         assert not read_metrics(place / "metrics.jsonl")
         monkeypatch.setattr(mirror, "EVERY", -1.0)
@@ -140,6 +190,8 @@ def test_lines_and_events_are_uploaded_when_it_is_time(place, gcs, monkeypatch):
 
         gcs.before = refuse  # for a while: made up for later
         writer.write(3, {"loss": 0.25})
+        with pytest.raises(StorageError, match="Forbidden"):
+            writer.flush()
         gcs.before = lambda method, name: None
         writer.write(4, {"loss": 0.25})
     assert [line["step"] for line in read_metrics(place / "metrics.jsonl")] == [1, 2, 3, 4]
@@ -167,7 +219,8 @@ def test_a_save_that_was_cut_short_is_no_step(place, gcs, name):
     with saved(place, keep_latest=2) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, steps(float(step)))
-    (place / "checkpoints/2/commit_success.txt").unlink()
+    for file in ("commit_success.txt", "files.json"):
+        (place / "checkpoints/2" / file).unlink()
     messages = []
     assert restored(place, messages) == (1.0, 1) and not messages
     with saved(place) as checkpoints:
@@ -266,3 +319,25 @@ def test_a_copy_on_a_disk_is_whole_too(place, tmp_path):
     assert restored(back) == (2.0, 2)
     listed = json.loads((back / "checkpoints/2/files.json").read_text())
     assert all(isinstance(checksum, int) for _, checksum in listed.values())
+
+
+def test_a_copy_from_a_disk_without_marks_is_a_run_that_goes_on(place, tmp_path):
+    """Orbax marks what it writes in a bucket, and deletes there what has no mark."""
+    with saved(tmp_path, keep_latest=2) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, steps(float(step)), {"accuracy": 0.5})
+            for mark in (tmp_path / "checkpoints").rglob("commit_success.txt"):
+                mark.unlink()  # as some versions of orbax write none on a disk
+            filelist.write(tmp_path / "checkpoints" / str(step), leave_out="_CHECKPOINT_METADATA")
+    for file in tmp_path.rglob("*"):
+        if file.is_file():
+            (place / file.relative_to(tmp_path).as_posix()).write_bytes(file.read_bytes())
+    assert saved(place, read_only=True).all_steps() == [1, 2]
+    assert restored(place, read_only=True) == (2.0, 2)
+    (place / "checkpoints/2/default/_METADATA").unlink()  # a copy that is not whole
+    assert saved(place, read_only=True).all_steps() == [1]
+    with saved(place, keep_latest=3) as checkpoints:
+        checkpoints.save(3, steps(3.0))
+        assert checkpoints.all_steps() == [1, 3]
+    (place / "checkpoints/3/files.json").unlink()
+    assert restored(place) == (1.0, 1)
