@@ -107,15 +107,26 @@ class Checkpoints:
 
     def _find_best(self) -> int | None:
         steps = self.all_steps()
-        scores = {step: self._score(self.metrics(step)) for step in steps}
+        scores = {step: self._score(self._metrics(step)) for step in steps}
         scored = [step for step in steps if scores[step] > -math.inf]
         return max(scored or steps, key=lambda step: (scores[step], step), default=None)
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        """Return the metrics that a step was saved with, or None."""
+        """Return the metrics that a step was saved with, or None; the same on all processes.
+
+        Raises:
+          CheckpointError: It cannot be found out.
+        """
+        return _on_first_process(lambda: self._metrics(step))
+
+    def _metrics(self, step: int) -> dict[str, float] | None:
         try:
-            return json.loads((self._stored.folder(step) / "metrics" / "metrics").read_text())
-        except (OSError, ValueError):
+            text = (self._stored.folder(step) / "metrics" / "metrics").read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return json.loads(text)
+        except ValueError:
             return None
 
     def _score(self, metrics: Mapping[str, Any] | None) -> float:
@@ -450,14 +461,14 @@ def _refuse(folder: AnyPath, lines: list[str]) -> None:
     )
 
 
-def _on_first_process(function: Callable[[], int | None]) -> int | None:
+def _on_first_process(function: Callable[[], Any]) -> Any:
     """Return what `function` gives on the first process, on all of them.
 
     Raises:
       CheckpointError: raised by it, or in place of an OSError.
     """
 
-    def explained() -> int | None:
+    def explained() -> Any:
         try:
             return function()
         except OSError as error:

@@ -32,7 +32,7 @@ from ml_collections import ConfigDict
 from branchnets.engine.hold import Lock, Token, take
 from branchnets.engine.resolve import diff, from_plain, plain
 from branchnets.engine.samedata import other_data
-from branchnets.errors import RunDirError
+from branchnets.errors import RunDirError, StorageError
 from branchnets.storage import AnyPath, RemotePath, as_path
 
 
@@ -139,7 +139,7 @@ class RunDir:
         self._hold = take(self.path)
         environment_name = self._environment_name()
         try:
-            resumed = self.exists  # asked again: only now is it certain that we are alone
+            resumed = self.exists  # asked again: on a disk it is certain now that we are alone
             if resumed:
                 self._refuse_other(config, resolved)
             else:
@@ -220,9 +220,15 @@ class RunDir:
         return self.write_text(name, json.dumps(document, indent=2, sort_keys=True) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Return what `write_json` wrote, or None."""
+        """Return what `write_json` wrote, or None.
+
+        Raises:
+          StorageError: A service fails, which does not say that there is none.
+        """
         try:
             return json.loads((self.path / name).read_text())
+        except StorageError:
+            raise
         except (OSError, ValueError):
             return None
 
@@ -274,5 +280,7 @@ def replace(file: AnyPath, text: str) -> None:
 def _source(file: AnyPath) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text())["source"])
+    except StorageError:
+        raise
     except (OSError, ValueError, LookupError, TypeError):
         return {}

@@ -266,6 +266,24 @@ def test_a_service_that_fails_damages_nothing(place, gcs, name):
     assert restored(place) == (1.0, 1)
 
 
+def test_metrics_that_cannot_be_read_are_not_taken_for_absent(place, gcs):
+    run = RunDir(str(place), write=False)
+    with saved(place, keep_latest=2) as checkpoints:
+        checkpoints.save(1, steps(1.0), {"accuracy": 0.5})
+        checkpoints.save(2, steps(2.0))
+        assert checkpoints.metrics(1) == {"accuracy": 0.5} and checkpoints.metrics(2) is None
+
+        def refuse(method, name):
+            if name.endswith(("metrics/metrics", ".json")):
+                raise Refusal(403)
+
+        gcs.before = refuse
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            checkpoints.metrics(1)
+        with pytest.raises(StorageError, match="cannot be read"):
+            run.read_json("summary.json")
+
+
 def test_a_step_is_exchanged_and_never_lost(place, gcs):
     """Refused from some request on, as if killed there: a later start has the old or the new."""
     with saved(place) as checkpoints:
