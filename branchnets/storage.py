@@ -12,7 +12,8 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -23,6 +24,9 @@ from branchnets.errors import ConfigError, StorageError
 os.environ.setdefault("EPATH_USE_TF", "0")
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+_AT_ONCE = 32  # requests
 
 # What gcsfs logs with a traceback is raised, too, and told by an error.
 if (_logger := logging.getLogger("gcsfs")).level == logging.NOTSET:
@@ -157,6 +161,23 @@ class RemotePath:
         files = {name: info for name, info in found.items() if info["type"] == "file" and name}
         return {name: RemotePath(str(self / name), info) for name, info in files.items()}
 
+    def names(self) -> list[str]:
+        """Every file below a folder by its relative path, sorted.
+
+        The folders in it are listed many at a time, and what is told of each file is not kept.
+        """
+        inside = list(self.iterdir())
+        folders = [path for path in inside if path.is_dir()]
+        found = [path.name for path in inside if not path.is_dir()]
+        below = at_once(lambda folder: list(folder.walk()), folders)
+        for folder, names in zip(folders, below, strict=True):
+            found += [f"{folder.name}/{name}" for name in names]
+        return sorted(found)
+
+    def asked(self) -> RemotePath:
+        """The same path, with what the service says of it now."""
+        return RemotePath(str(self), self.info())
+
     def size(self) -> int:
         """In bytes."""
         return int(self.info()["size"])
@@ -217,6 +238,12 @@ class RemotePath:
         except Exception as error:  # each service has errors of its own
             reason = _reason(error, self._scheme)
             raise StorageError(f"{self} cannot be {what}: {reason}", reason) from error
+
+
+def at_once(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """`function` of every item, many at a time: what they wait for is a server."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(function, items))
 
 
 def _reason(error: Exception, scheme: str) -> str:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from branchnets.data.base import Split
-from branchnets.data.images import fit, list_images, native_shape, open_image, refit
+from branchnets.data.images import fit, list_images, native_shape, open_image, refit, stack
 from branchnets.data.registry import DATASETS, TFDS, load, streams
 from branchnets.data.stored.held import hold
 from branchnets.data.stored.records import StreamedSplit
@@ -58,11 +58,13 @@ def load_outside(
         images = refit(found.images, image_shape, content)
     else:
         paths, shapes = _paths(text), []
-        images = np.empty((len(paths), *image_shape), np.uint8)
-        for i, path in enumerate(paths):
-            image = open_image(path)
-            shapes.append(native_shape(image))
-            images[i] = fit(image, image_shape, content)
+
+        def read(i: int) -> np.ndarray:
+            image = open_image(paths[i])
+            shapes.append(native_shape(image))  # in no order
+            return fit(image, image_shape, content)
+
+        images = stack(read, (len(paths), *image_shape))
     if not len(images):
         raise DataError(f"the out-of-distribution set {text} is empty")
     return Split(images, np.zeros(len(images), np.int32)), _notices(text, shapes, content)

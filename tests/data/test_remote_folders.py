@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tfds_fixture
 from gcs_server import Refusal
 from jpeg_tree import write_tree
 from PIL import Image
@@ -16,6 +17,8 @@ from PIL import Image
 from branchnets import data, storage
 from branchnets.data.images import list_images, read_image
 from branchnets.data.outside import load_outside
+from branchnets.data.stored.records import FileRecords
+from branchnets.data.stored.tfds import TfdsRecords
 from branchnets.errors import DataError, ExampleError
 
 
@@ -101,6 +104,39 @@ def test_lists_are_those_of_the_disk(both, gcs):
         load(lists, image_size=16)
     for name in ("train", "test"):
         np.testing.assert_array_equal(found.split(name).images, local.split(name).images)
+
+
+def test_versions_are_asked_for_by_listings_of_the_folders_concerned(both, gcs):
+    _, url, _ = both
+    gcs.put(f"{url.partition('bucket/')[2]}/elsewhere/many/1.jpg", b"")
+    paths = ["train/cat/0.jpg", "train/dog/1.jpg", "val/cat/0.jpg", f"{url}-b/c.jpg"]
+    gcs.put(f"{url.partition('bucket/')[2]}-b/c.jpg", b"")
+    records = FileRecords(url, paths, np.zeros(4))
+    before = len(gcs.requests)
+    files = records.files()
+    assert [str(file) for file in files] == [f"{url}/{path}" for path in paths[:3]] + paths[3:]
+    assert gcs.requests[before:].count(("GET", "")) <= 4  # of the root, two folders and a file
+    before = len(gcs.requests)
+    assert all(file.version() for file in files) and len(gcs.requests) == before
+
+
+def test_shards_are_opened_as_a_listing_tells_of_them(tmp_path, gcs):
+    shards = 12
+    directory = tfds_fixture.write_dataset(tmp_path, "toy", {"train": [1] * shards})
+    name = uuid.uuid4().hex
+    for file in directory.iterdir():
+        gcs.put(f"{name}/toy/3.0.2/{file.name}", file.read_bytes())
+    url = f"gs://bucket/{name}/toy/3.0.2"
+    before = len(gcs.requests)
+    records = TfdsRecords(url, "train")
+    asked = [asked for _, asked in gcs.requests[before:] if ".tfrecord-" in asked]
+    assert len(asked) == shards  # each is read once, to find its records
+    before = len(gcs.requests)
+    again = TfdsRecords(url, "train")
+    assert not [asked for _, asked in gcs.requests[before:] if ".tfrecord-" in asked]
+    before = len(gcs.requests)
+    assert len([file.version() for file in again.files()]) == shards
+    assert len(gcs.requests) == before and again[3].data == records[3].data
 
 
 def test_images_alone_and_out_of_distribution(both):

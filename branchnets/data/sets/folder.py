@@ -11,14 +11,12 @@ where there is none.
 
 from __future__ import annotations
 
-import collections
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from branchnets.data.base import Dataset, DataSpec, Split, field
-from branchnets.data.images import fit, native_shape, open_image
+from branchnets.data.images import fit, native_shape, open_image, stack
 from branchnets.data.statistics import channel_statistics, usual
 from branchnets.data.stored.cache import cached
 from branchnets.data.stored.held import check_fits
@@ -108,13 +106,6 @@ def _pixels(files: FileRecords, shape: tuple[int, int, int], cfg: Any) -> np.nda
         return fit(image, shape)
 
     def make() -> np.ndarray:
-        out = np.empty((len(paths), *shape), np.uint8)
-
-        def put(i: int) -> None:
-            out[i] = read_one(paths[i])
-
-        with ThreadPoolExecutor() as pool:  # above all to wait for many answers at once
-            collections.deque(pool.map(put, range(len(paths))), maxlen=0)
-        return out
+        return stack(lambda i: read_one(paths[i]), (len(paths), *shape))
 
     return cached("folder", paths, f"1 {shape} {any_size} {any_channels}", make)

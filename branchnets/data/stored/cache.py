@@ -17,6 +17,10 @@ from branchnets.data.stored.remote import AnyPath, fingerprint
 from branchnets.errors import DataError
 
 
+class NoSuchFile(DataError, FileNotFoundError):
+    """Something that an array is made from is not there."""
+
+
 def cache_dir() -> Path:
     """BRANCHNETS_CACHE, else `branchnets` in XDG_CACHE_HOME, else in ~/.cache."""
     if own := os.environ.get("BRANCHNETS_CACHE"):
@@ -40,13 +44,13 @@ def cached(
       make: makes the array.
 
     Raises:
-      DataError: one of the files is not there.
+      NoSuchFile: one of the files is not there.
     """
     lines = [what]
     try:
         lines += [fingerprint(file) for file in files]
     except FileNotFoundError as error:
-        raise DataError(f"there is no file {error.filename}") from None
+        raise NoSuchFile(f"there is no file {error.filename}") from None
     name = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32] + ".npy"
     path = cache_dir() / kind / name
     try:

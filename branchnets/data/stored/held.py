@@ -6,15 +6,15 @@ import hashlib
 import io
 import math
 import sys
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from branchnets import memory
 from branchnets.data.base import Split
-from branchnets.data.images import fit, open_image
+from branchnets.data.images import fit, open_image, stack
 from branchnets.data.stored.cache import cached
 from branchnets.data.stored.records import Records, StreamedSplit
 from branchnets.errors import DataError
@@ -39,20 +39,15 @@ def hold(split: StreamedSplit, title: str) -> Split:
     check_fits(len(split), split.image_shape, title)
 
     def make() -> np.ndarray:
-        out = np.empty(shape, np.uint8)
-
-        def decode(i: int) -> None:
+        def decode(i: int) -> np.ndarray:
             example = split[i]
             image = open_image(io.BytesIO(example.data), example.name)
-            out[i] = fit(image, split.image_shape)
+            return fit(image, split.image_shape)
 
-        # Pillow decodes outside Python's lock, so threads are enough.
-        with ThreadPoolExecutor() as pool:
-            done = pool.map(decode, range(len(split)))
-            # The last line says how long it took.
-            for _ in tqdm(done, title, len(split), file=sys.stderr, mininterval=_LINE_SECONDS):
-                pass
-        return out
+        def track(done: Iterable[Any]) -> Iterable[Any]:  # the last line says how long it took
+            return tqdm(done, title, len(split), file=sys.stderr, mininterval=_LINE_SECONDS)
+
+        return stack(decode, shape, track)
 
     chosen = "all" if split.indices is None else hashlib.sha256(split.indices.tobytes()).hexdigest()
     what = f"1 {split.image_shape} {split.records.what} {chosen}"

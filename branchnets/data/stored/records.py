@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from branchnets.data.stored.remote import AnyPath, RemotePath, as_path
 from branchnets.errors import DataError, ExampleError
+from branchnets.storage import AnyPath, RemotePath, as_path, at_once
 
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -127,14 +127,34 @@ class FileRecords:
 
     def files(self) -> list[AnyPath]:
         paths = [self.path(i) for i in range(len(self))]
-        if isinstance(self.root, RemotePath):  # with their versions, which a listing tells
-            listed = {str(path): path for path in self.root.walk().values()}
-            return [listed.get(str(path), path) for path in paths]
+        if isinstance(self.root, RemotePath):
+            return _with_versions(self.root, [p for p in paths if isinstance(p, RemotePath)])
         return paths
 
     def identity(self) -> str:
         parts = (self._joined, self._ends.tobytes(), self._labels.tobytes())
         return f"files {digest(*parts)}"
+
+
+def _with_versions(root: RemotePath, paths: list[RemotePath]) -> list[AnyPath]:
+    """The same paths with their versions: of those in folders of the root, as listings tell."""
+    start = len(str(root)) + 1
+    tops = {str(p)[start:].partition("/")[0] for p in paths if str(p).startswith(f"{root}/")}
+    inner = [p for p in root.iterdir() if p.name in tops]
+    listed = {str(path): path for path in inner if not path.is_dir()}
+    folders = [path for path in inner if path.is_dir()]
+    for walked in at_once(RemotePath.walk, folders):
+        listed |= {str(path): path for path in walked.values()}
+
+    def asked(path: RemotePath) -> RemotePath:
+        try:
+            return path.asked()
+        except FileNotFoundError:
+            return path  # for whoever opens it
+
+    others = [path for path in paths if str(path) not in listed]
+    listed |= {str(path): path for path in at_once(asked, others)}
+    return [listed[str(path)] for path in paths]
 
 
 class ChosenRecords:

@@ -71,6 +71,9 @@ class TfdsSource:
       split: as in `dataset_info.json`.
       features: which to decode; all if None.
 
+    Attributes:
+      paths: the record files in order; behind a URL with their sizes and versions.
+
     Raises:
       KeyError: no such split or feature.
       DatasetNotFound: a record file is missing.
@@ -92,9 +95,11 @@ class TfdsSource:
                     f"{directory} has no feature {name!r}, only {list(self.info.features)}"
                 )
         self._specs = {name: self.info.features[name] for name in names}
-        if isinstance(self.info.directory, RemotePath):
-            list(self.info.directory.iterdir())  # sizes and versions of a thousand files a request
-        self._shards = self._every(self._open, self.info.shard_paths(split), "finding records")
+        self.paths = self.info.shard_paths(split)
+        if isinstance(self.info.directory, RemotePath):  # a thousand sizes and versions a request
+            listed: dict[str, AnyPath] = {str(path): path for path in self.info.directory.iterdir()}
+            self.paths = [listed.get(str(path), path) for path in self.paths]
+        self._shards = self._every(self._open, self.paths, "finding records")
         for shard, length in zip(self._shards, lengths, strict=True):
             if len(shard) != length:
                 raise DamagedRecordError(
@@ -227,7 +232,7 @@ class TfdsRecords:
         return f"{self._split} {self._image}"
 
     def files(self) -> list[AnyPath]:
-        return self._source.info.shard_paths(self._split)
+        return self._source.paths
 
     def identity(self) -> str:
         info = self._source.info
@@ -278,7 +283,7 @@ def read_split(
     CIFAR-10 takes ten seconds of PNG decoding, so the arrays are kept in the cache directory.
     """
     source = TfdsSource(directory, split, (image, label))
-    paths = source.info.shard_paths(split)
+    paths = source.paths
     if not len(source):
         raise DataError(f"{directory}: split {split!r} is empty")
 
