@@ -49,15 +49,6 @@ class RunDirError(UserError):
     """A run directory that cannot be used as asked. Nothing in it was changed."""
 
 
-class SaveError(RunDirError):
-    """A service did not take what was to be saved; started again, the run goes on or begins anew.
-
-    That may pass, so the status is that of what is to be tried again.
-    """
-
-    exit_status = 75
-
-
 class DeployError(UserError):
     """A folder with a deployable network that cannot be written or read."""
 
@@ -68,6 +59,15 @@ class ReportError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be restored as asked."""
+
+
+class SaveError(CheckpointError, RunDirError):
+    """A service did not take what was to be saved; started again, the run goes on or begins anew.
+
+    That may pass, so the status is that of what is to be tried again.
+    """
+
+    exit_status = 75
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

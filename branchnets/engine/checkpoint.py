@@ -28,7 +28,7 @@ from branchnets import storage
 from branchnets.engine import disk, distributed, filelist, orbaxlog
 from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
 from branchnets.engine.stored import Stored
-from branchnets.errors import CheckpointError, PeerLost
+from branchnets.errors import CheckpointError, PeerLost, SaveError, StorageError
 from branchnets.storage import AnyPath, as_path
 
 _ITEM = "default"  # orbax's name for the one item of a step
@@ -219,7 +219,14 @@ class Checkpoints:
         Raises:
           CheckpointError: There is none, or the account lacks what is named.
         """
-        _on_first_process(lambda: storage.check_bucket(self.directory))
+
+        def check() -> None:
+            try:
+                storage.check_bucket(self.directory)
+            except StorageError as error:
+                raise CheckpointError(str(error)) from error
+
+        _on_first_process(check)
 
     def wait(self) -> None:
         """Return when the save in progress is on disk.
@@ -285,7 +292,8 @@ class Checkpoints:
     def _unwritten(self, error: Exception) -> CheckpointError:
         # Orbax would raise the same again at every later call: the next save starts anew.
         self._manager, step, self._saving = None, self._saving, None
-        return CheckpointError(
+        kind = CheckpointError if isinstance(self.directory, Path) else SaveError
+        return kind(
             f"the checkpoint of step {step} could not be written to {self.directory}: "
             f"{disk.reason(error)}. {self._go_on()}"
         )
@@ -472,6 +480,7 @@ def _on_first_process(function: Callable[[], Any]) -> Any:
         try:
             return function()
         except OSError as error:
-            raise CheckpointError(f"the checkpoints cannot be read or kept: {error}") from error
+            kind = SaveError if isinstance(error, StorageError) else CheckpointError
+            raise kind(f"the checkpoints cannot be read or kept: {error}") from error
 
     return distributed.on_first_process(explained)

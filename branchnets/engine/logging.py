@@ -19,7 +19,7 @@ from branchnets.engine.mirror import Mirror
 from branchnets.engine.progress import Progress
 from branchnets.engine.rundir import replace
 from branchnets.errors import RunDirError, SaveError, StorageError
-from branchnets.storage import AnyPath, RemotePath, as_path
+from branchnets.storage import AnyPath, RemotePath, as_path, first_free
 
 __all__ = ["MetricWriter", "Progress", "format_table", "read_metrics"]
 
@@ -124,7 +124,7 @@ class MetricWriter:
 
         Raises:
           RunDirError: As `write`.
-          StorageError: The service fails; nothing is lost, and the next flush may go well.
+          SaveError: A service fails; nothing is lost, and the next flush may go well.
         """
         if not self._enabled or self._mirror is None:
             return
@@ -135,6 +135,8 @@ class MetricWriter:
         except RunDirError:
             self._abandon()
             raise
+        except StorageError as error:
+            raise self._unwritten(error) from error
 
     def close(self) -> None:
         """Flush and close the files; raises as `write`."""
@@ -217,10 +219,9 @@ def _rewind(file: Path, step: int, place: AnyPath) -> set[tuple[str, int]]:
     """
     lines, damaged = _parse(file)
     if damaged:  # not a torn end, so not ours to drop without a copy
-        copy, number = file.with_name("metrics-damaged.jsonl"), 1
-        while copy.exists():
-            number += 1
-            copy = file.with_name(f"metrics-damaged-{number}.jsonl")
+        copy = file.with_name(
+            first_free("metrics-damaged", ".jsonl", lambda name: file.with_name(name).exists())
+        )
         shutil.copyfile(file, copy)
         print(
             f"{place / file.name} has damaged lines, which are dropped; a copy is in "

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,7 +30,6 @@ from branchnets.errors import (
     ConfigError,
     DataError,
     SaveError,
-    StorageError,
     TrainingError,
 )
 from branchnets.families.base import Phase
@@ -279,18 +277,16 @@ class Loop:
                 self.checkpoints.save(self.done, self.state, metrics)
                 if failed:
                     self.checkpoints.wait()
-            except (CheckpointError, StorageError) as error:
+            except SaveError as error:
                 self._miss(error, may_miss)
                 return
         self._saved, self._missed = self.done, False
 
-    def _miss(self, error: CheckpointError | StorageError, allowed: bool) -> None:
+    def _miss(self, error: SaveError, allowed: bool) -> None:
         """Goes on without a save, once, where a service failed: what comes next may go well."""
-        if isinstance(self.run_dir.path, Path):
-            raise error
         last = self.done == self.setup.resolved.total_steps
         if self._missed or last or not allowed or jax.process_count() > 1:
-            raise SaveError(str(error)) from error
+            raise error
         self._missed = True
         self.progress.message(f"{error} Going on, without a checkpoint of step {self.done} ...")
 

@@ -33,7 +33,7 @@ from branchnets.engine.hold import Lock, Token, take
 from branchnets.engine.resolve import diff, from_plain, plain
 from branchnets.engine.samedata import other_data
 from branchnets.errors import RunDirError, StorageError
-from branchnets.storage import AnyPath, RemotePath, as_path
+from branchnets.storage import AnyPath, RemotePath, as_path, first_free
 
 
 class RunDir:
@@ -205,11 +205,7 @@ class RunDir:
         return [_source(file) for file in sorted(files, key=lambda f: (len(f.name), f.name))]
 
     def _environment_name(self) -> str:
-        number, name = 1, "environment.json"
-        while (self.path / name).exists():
-            number += 1
-            name = f"environment-{number}.json"
-        return name
+        return first_free("environment", ".json", lambda name: (self.path / name).exists())
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> AnyPath:
         """Write a JSON file whole or not at all, with sorted keys; return its path.

@@ -139,10 +139,9 @@ class Stored:
         if self._read_only:
             self._report(f"The checkpoint {folder} is damaged ({damage}) and is passed over.")
             return
-        aside, number = self.directory / f"damaged-{step}", 1
-        while aside.exists():
-            number += 1
-            aside = self.directory / f"damaged-{step}-{number}"
+        aside = self.directory / storage.first_free(
+            f"damaged-{step}", "", lambda name: (self.directory / name).exists()
+        )
         _move(folder, aside)
         self._report(f"The checkpoint {folder} is damaged ({damage}) and was set aside as {aside}.")
 

@@ -77,7 +77,7 @@ def test_a_run_that_is_stopped_and_killed_equals_the_one_on_a_disk(whole, gcs, t
     assert run.end() == -signal.SIGKILL, run.error
     gcs.before = lambda method, asked: None
     (torn,) = killed
-    step = torn.split("/")[-2]
+    step = torn.split("/")[-3]
     assert gcs.names(f"{name}/checkpoints/{step}/default/") and torn not in before
     assert (storage.as_path(url) / ".lock").exists()
 

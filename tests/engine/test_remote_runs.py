@@ -16,7 +16,7 @@ from branchnets.engine import filelist, mirror
 from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.logging import MetricWriter, read_metrics
 from branchnets.engine.rundir import RunDir
-from branchnets.errors import CheckpointError, RunDirError, StorageError
+from branchnets.errors import CheckpointError, RunDirError, SaveError, StorageError
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_lines_and_events_are_uploaded_when_it_is_time(place, gcs, monkeypatch):
 
         gcs.before = refuse  # for a while: made up for later
         writer.write(3, {"loss": 0.25})
-        with pytest.raises(StorageError, match="Forbidden"):
+        with pytest.raises(SaveError, match="Forbidden"):
             writer.flush()
         gcs.before = lambda method, name: None
         writer.write(4, {"loss": 0.25})
