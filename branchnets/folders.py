@@ -1,7 +1,8 @@
 """Folders that are written as a whole or not at all, whatever is in them.
 
 On an object store every file is written whole, the one that tells what the folder is comes last,
-and what is left of an older folder is deleted after that.
+and what is left of an older folder is deleted after that: what breaks off between leaves files of
+both, and the older one's record until the last. Writing again makes it whole.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-from branchnets.errors import UserError
-from branchnets.storage import AnyPath, RemotePath, as_path
+from branchnets.errors import StorageError, UserError
+from branchnets.storage import AnyPath, RemotePath, as_path, first_free
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +48,24 @@ class Kind:
 def check(folder: str | os.PathLike[str] | RemotePath, kind: Kind) -> AnyPath:
     """Where a folder will be written; raises now what would otherwise fail after the work.
 
-    Folders above it are made if need be; the folder itself is not touched.
+    Folders above it are made if need be; the folder itself is not touched. On an object store a
+    small file is written beside it, and deleted.
 
     Raises:
       kind.error: it cannot be written, or holds something else.
     """
+    place = _checked(folder, kind)
+    if isinstance(place, RemotePath):
+        trial = place.beside(f".{place.name}.{uuid.uuid4().hex}")
+        try:
+            trial.write_bytes(b"")
+            trial.unlink(missing_ok=True)
+        except OSError as error:
+            raise kind.cannot(place, error) from error
+    return place
+
+
+def _checked(folder: str | os.PathLike[str] | RemotePath, kind: Kind) -> AnyPath:
     place = as_path(folder)
     if isinstance(place, RemotePath):
         try:
@@ -93,12 +108,12 @@ def write(
       The folder.
 
     Raises:
-      kind.error: it cannot be written; what was there before is untouched.
+      kind.error: it cannot be written; what was there before is untouched, but on an object store
+        may be replaced in part, which the message says.
     """
-    place = check(folder, kind)
+    place = _checked(folder, kind)
     try:
         if isinstance(place, RemotePath):
-            _refuse_others(place, kind)
             _write_remote(place, files, kind)
             return place
         new = _temporary(place)
@@ -153,20 +168,19 @@ def _write_remote(place: RemotePath, files: Mapping[str, bytes], kind: Kind) -> 
     there = {path.name: path for path in place.iterdir()}
     for name, path in there.items():
         if name in files and name not in ours:
-            path.copy(place / _free(f"{name}.old", there))
-    for name, data in files.items():
-        (place / name).write_bytes(data)
+            path.copy(place / first_free(f"{name}.old", "", there.__contains__, ""))
+    for number, (name, data) in enumerate(files.items()):
+        try:
+            (place / name).write_bytes(data)
+        except StorageError as error:
+            if not number or not there:
+                raise
+            reason = (
+                f"{error.strerror}. It holds {number} of {len(files)} new files among older ones"
+            )
+            raise StorageError(f"{place / name}: {reason}", reason) from error
     for name in ours - set(files):
         (place / name).unlink(missing_ok=True)
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    """A name that is not taken: the given one, or it with a number."""
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}{number}"
-    return free
 
 
 def _refuse_others(place: AnyPath, kind: Kind) -> None:
@@ -214,10 +228,13 @@ def _replace(place: Path, new: Path, kind: Kind) -> None:
 
 def _keep(other: Path, place: Path, kind: Kind) -> None:
     """Moves what is not of the older folder into the new one, under a name that is free there."""
-    name, number = other.name, 1
-    while os.path.lexists(place / name):
-        name = f"{other.name}.old{number if number > 1 else ''}"
-        number += 1
+
+    def taken(name: str) -> bool:
+        return os.path.lexists(place / name)
+
+    name = other.name
+    if taken(name):
+        name = first_free(f"{name}.old", "", taken, "")
     try:
         os.rename(other, place / name)
     except OSError as error:

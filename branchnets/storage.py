@@ -88,6 +88,10 @@ class RemotePath:
         """What it is in."""
         return RemotePath(f"{self._scheme}://{PurePosixPath(self._rest).parent}")
 
+    def beside(self, name: str) -> RemotePath:
+        """Something else in what it is in; of a bucket itself, something in it."""
+        return self / name if "/" not in self._rest else self.parent / name
+
     def resolve(self) -> RemotePath:
         """Itself: there are no links."""
         return self
@@ -309,6 +313,19 @@ def check_bucket(place: AnyPath) -> None:
             f"the bucket {bucket} cannot be looked at: {_reason(error, place.scheme)}"
             f"{advice if isinstance(error, Forbidden) else ''}"
         ) from error
+
+
+def first_free(stem: str, end: str, taken: Callable[[str], object], between: str = "-") -> str:
+    """A name that is not taken: the given one, or it with a number from 2 on before its end.
+
+    >>> first_free("run", ".json", ["run.json", "run-2.json"].__contains__)
+    'run-3.json'
+    """
+    number, name = 1, f"{stem}{end}"
+    while taken(name):
+        number += 1
+        name = f"{stem}{between}{number}{end}"
+    return name
 
 
 def move_folder(folder: AnyPath, target: AnyPath, mark: str) -> None:

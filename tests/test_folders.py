@@ -26,7 +26,7 @@ REFUSES = folders.Kind("album", DeployError, _ours)
 
 
 def _files(*names, text="new"):
-    return {"list": " ".join(names).encode(), **{name: text.encode() for name in names}}
+    return {**{name: text.encode() for name in names}, "list": " ".join(names).encode()}
 
 
 def _contents(place):
@@ -178,16 +178,38 @@ def test_folders_in_a_bucket(gcs):
     for write in (folders.check, lambda *a: folders.write(a[0], _files("b"), a[1])):
         with pytest.raises(DeployError, match="holds d, which is not of the album"):
             write(place, REFUSES)
+    written = []
+
+    def look(method, name):
+        if method == "UPLOAD":
+            written.append(name.rpartition("/")[2])
+
+    gcs.before = look
     folders.write(place, _files("c", "d", text="newer"), KEEPS)
     expected = {"list": "c d", "c": "newer", "d": "newer", "d.old": "old", "mine": "mine"}
     assert _contents(place) == expected
+    assert written == ["c", "d", "list"]  # the record comes last
+
+    def refuse_one(method, name):
+        if method == "UPLOAD" and name.endswith("/d"):
+            raise Refusal(403)
+
+    gcs.before = refuse_one
+    with pytest.raises(ReportError, match="holds 1 of 3 new files among older ones"):
+        folders.write(place, _files("c", "d", text="newest"), KEEPS)
+    assert _contents(place) == {**expected, "c": "newest"}
+    gcs.before = lambda method, name: None
     (place.parent / "file").write_text("")
     with pytest.raises(ReportError, match="file is a file"):
         folders.check(place.parent / "file", KEEPS)
 
     def refuse(method, name):
-        raise Refusal(403)
+        if method == "POST":  # who may only read is told so before the work
+            raise Refusal(403)
 
+    before = gcs.names()
+    folders.check(place, KEEPS)
+    assert gcs.names() == before
     gcs.before = refuse
     with pytest.raises(ReportError, match="gs://bucket/folders/album cannot be written: Forbidden"):
         folders.check(place, KEEPS)

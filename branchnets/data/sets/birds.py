@@ -18,8 +18,8 @@ import numpy as np
 from branchnets.data.base import Dataset, DataSpec
 from branchnets.data.sets.published import Published, table
 from branchnets.data.stored.records import FileRecords, Records
-from branchnets.data.stored.remote import AnyPath
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath
 
 SIZE = 224
 #: Examples of every split.

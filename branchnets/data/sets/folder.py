@@ -22,8 +22,8 @@ from branchnets.data.stored.cache import cached
 from branchnets.data.stored.held import check_fits
 from branchnets.data.stored.listing import classes_of, first_image, index, split_places
 from branchnets.data.stored.records import FileRecords, StreamedSplit
-from branchnets.data.stored.remote import AnyPath, as_path
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath, as_path
 
 
 def spec(cfg: Any = None) -> DataSpec:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from branchnets.data.base import field
-from branchnets.data.stored.remote import AnyPath
 from branchnets.data.stored.tfds_info import DatasetNotFound, find_dataset, resolve_data_dir
+from branchnets.storage import AnyPath
 
 #: What a tree of images has at its top.
 TREE = ("train", "train.csv")

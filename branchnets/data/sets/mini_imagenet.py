@@ -29,9 +29,9 @@ from branchnets.data.sets.published import table
 from branchnets.data.statistics import channel_statistics, usual
 from branchnets.data.stored.held import hold
 from branchnets.data.stored.records import ChosenRecords, FileRecords, Records, StreamedSplit
-from branchnets.data.stored.remote import AnyPath
 from branchnets.data.stored.tfds import DatasetInfo, TfdsRecords
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath
 
 PER_CLASS, TRAIN_PER_CLASS, SIZE = 600, 500, 84
 #: Examples of every split, of 100 classes.

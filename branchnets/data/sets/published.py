@@ -17,9 +17,9 @@ from branchnets.data.statistics import IMAGENET_MEAN, IMAGENET_STD
 from branchnets.data.stored.held import as_splits
 from branchnets.data.stored.listing import index
 from branchnets.data.stored.records import Records
-from branchnets.data.stored.remote import AnyPath
 from branchnets.data.stored.tfds import DatasetInfo, labelled_splits
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath
 
 
 @dataclass(frozen=True)

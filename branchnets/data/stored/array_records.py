@@ -10,8 +10,9 @@ import numpy as np
 
 from branchnets.data.stored.cache import cached
 from branchnets.data.stored.example import DamagedRecordError, first_value
-from branchnets.data.stored.remote import AnyPath, fingerprint
+from branchnets.data.stored.remote import fingerprint
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath
 
 _MOST = 2048  # files kept open; ImageNet has 1,088
 

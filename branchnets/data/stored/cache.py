@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from branchnets.data.stored.remote import AnyPath, fingerprint
+from branchnets.data.stored.remote import fingerprint
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath
 
 
 class NoSuchFile(DataError, FileNotFoundError):

@@ -18,8 +18,9 @@ import numpy as np
 
 from branchnets.data.images import EXTENSIONS, list_names
 from branchnets.data.stored.records import FileRecords
-from branchnets.data.stored.remote import AnyPath, RemotePath, fingerprint
+from branchnets.data.stored.remote import fingerprint
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath, RemotePath
 
 _VALIDATION = ("val", "validation")
 _PATH_COLUMNS = ("path", "filename", "file_name", "file", "image")

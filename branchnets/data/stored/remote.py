@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import os
 
-from branchnets.storage import AnyPath, RemotePath, as_path, is_url
-
-__all__ = [
-    "AnyPath", "ReadAhead", "RemotePath", "as_path", "fingerprint", "is_url", "read_range",
-    "size_of",
-]  # fmt: skip
+from branchnets.storage import AnyPath, RemotePath
 
 
 def size_of(path: AnyPath) -> int:

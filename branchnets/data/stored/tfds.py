@@ -31,7 +31,6 @@ from branchnets.data.stored.cache import cached
 from branchnets.data.stored.example import DamagedRecordError, parse_example
 from branchnets.data.stored.held import check_fits
 from branchnets.data.stored.records import Encoded, digest
-from branchnets.data.stored.remote import AnyPath, RemotePath
 from branchnets.data.stored.tfds_info import (
     DatasetInfo,
     DatasetNotFound,
@@ -41,6 +40,7 @@ from branchnets.data.stored.tfds_info import (
 )
 from branchnets.data.stored.tfrecord import TFRecordFile
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath, RemotePath
 
 __all__ = [
     "DatasetInfo",

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from branchnets.data.stored.remote import AnyPath, RemotePath, as_path
 from branchnets.errors import DataError
+from branchnets.storage import AnyPath, RemotePath, as_path
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _FORMATS = ("tfrecord", "array_record")

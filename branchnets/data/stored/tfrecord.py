@@ -19,7 +19,8 @@ from branchnets.data.stored.example import (
     first_value,
     parse_example,
 )
-from branchnets.data.stored.remote import AnyPath, ReadAhead, read_range
+from branchnets.data.stored.remote import ReadAhead, read_range
+from branchnets.storage import AnyPath
 
 __all__ = [
     "DamagedRecordError",
