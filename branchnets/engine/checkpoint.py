@@ -28,7 +28,7 @@ from branchnets import storage
 from branchnets.engine import disk, distributed, filelist, orbaxlog
 from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
 from branchnets.engine.stored import Stored
-from branchnets.errors import CheckpointError, PeerLost, SaveError, StorageError
+from branchnets.errors import CheckpointError, PeerLost, SaveError, StorageError, UserError
 from branchnets.storage import AnyPath, as_path
 
 _ITEM = "default"  # orbax's name for the one item of a step
@@ -86,6 +86,7 @@ class Checkpoints:
         self._stored = Stored(self.directory, read_only, report)
         self._manager: ocp.CheckpointManager | None = None
         self._saving: int | None = None
+        self._refused: UserError | None = None  # by `check`, while a save was on its way
         orbaxlog.quieten()
 
     # What there is
@@ -287,7 +288,8 @@ class Checkpoints:
         except Exception as error:
             if distributed.several() and isinstance(error, jax.errors.JaxRuntimeError):
                 raise  # of what waits for the other processes
-            raise self._unwritten(error) from error
+            unwritten = self._unwritten(error)
+            raise self._refused or unwritten from error
 
     def _unwritten(self, error: Exception) -> CheckpointError:
         # Orbax would raise the same again at every later call: the next save starts anew.
@@ -344,7 +346,13 @@ class Checkpoints:
         """Write the list of files: orbax calls this when all are there, before the renaming."""
         if jax.process_index() != 0:
             return
-        self._check()  # the one that has taken over has deleted what was not complete
+        try:
+            self._check()  # the one that has taken over has deleted what was not complete
+        except StorageError:
+            raise
+        except UserError as error:
+            self._refused = error
+            raise
         (folder,) = (
             p
             for p in self.directory.iterdir()

@@ -102,7 +102,7 @@ def test_a_save_does_not_count_once_another_run_has_taken_over(place, gcs):
             taken.append(started(place)[0])
 
     gcs.before = take_over
-    with pytest.raises(CheckpointError, match="was taken over by process"):
+    with pytest.raises(RunDirError, match="^gs://.* was taken over by process"):
         saved(place, check=first.check_held).save(1, steps(1.0))
     assert taken and saved(place, read_only=True).all_steps() == []
 
