@@ -11,7 +11,6 @@ from typing import Any
 import jax
 
 from branchnets.engine.stretch import parse
-from branchnets.errors import StorageError
 from branchnets.storage import AnyPath, as_path
 
 #: The compiled step as text, beside the trace: it says which module an operation belongs to.
@@ -116,7 +115,7 @@ class Profile:
             (Path(temporary.name) / PROGRAM).write_text(self._step.as_text())
             try:
                 _copy(Path(temporary.name), self._folder)
-            except (OSError, StorageError) as error:  # a full disk: the run itself is well
+            except OSError as error:  # a full disk: the run itself is well
                 self._say(f"the trace cannot be written to {self._folder}: {error}")
                 return
         self._say(f"traced {_name(self._traced)} into {self._folder}")
