@@ -67,14 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         who = f"process {distributed.process()}: " if distributed.several() else ""
         print(f"error: {who}{error}", file=sys.stderr, flush=True)
-        distributed.tell_failed(error)
-        return leave(error.exit_status)
+        return leave(error, error.exit_status)
     except BaseException as error:  # a bug, or a second Ctrl-C
         if not distributed.several():
             raise
         traceback.print_exc()
-        distributed.tell_failed(error)
-        return leave(130 if isinstance(error, KeyboardInterrupt) else 1)
+        return leave(error, 130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
 def _start(own: flags.FlagValues) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import json
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -238,10 +237,11 @@ class Checkpoints:
         if self._manager is None or self._saving is None:
             return
         with self._writing():
-            while distributed.several() and self._manager.is_saving_in_progress():
-                self.check_for_errors()
-                distributed.check_interrupts()
-                time.sleep(0.01)
+            if distributed.several():  # of which the one that writes may fail
+                for _ in distributed.waits():
+                    if not self._manager.is_saving_in_progress():
+                        break
+                    self.check_for_errors()
             self._manager.wait_until_finished()
         self._stored.written(self._saving)
         self._saving = None

@@ -21,9 +21,10 @@ import jax
 from jax._src.distributed import global_state  # orbax asks for it there, too
 
 from branchnets import errors
-from branchnets.engine import cluster
+from branchnets.engine import cluster, failure
 from branchnets.engine.cluster import Place
-from branchnets.errors import ConfigError, PeerFailed, PeerLost, UserError
+from branchnets.engine.store import NOTES, JaxStore, first_line
+from branchnets.errors import ConfigError, PeerLost, UserError
 
 #: Seconds until a process that never arrives ends the others.
 INITIALIZATION_TIMEOUT = 300
@@ -34,11 +35,8 @@ HEARTBEAT_TIMEOUT = 60
 _PATIENCE, _LOOK = 3600.0, 0.05
 #: Seconds after which it says what it waits for.
 _TELL = 30.0
-_FAILED = "branchnets/failed"
 
 _turns = itertools.count()
-#: Called while this process waits for another one; raises when that one will never come.
-interrupts: list[Callable[[], None]] = []
 
 
 # Start
@@ -87,7 +85,7 @@ def initialize(
             )
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
-            f"{_named(place)} cannot start at {place.address}: {_first_line(error)}. On process 0 "
+            f"{_named(place)} cannot start at {place.address}: {first_line(error)}. On process 0 "
             "the port must be free."
         ) from error
     if place.process == 0:
@@ -136,10 +134,6 @@ def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
 # Who we are, without starting any device
 
 
@@ -168,24 +162,34 @@ def is_first() -> bool:
 
 def tell_failed(error: BaseException) -> None:
     """Tells the other processes, which may wait for this one, of what ends it."""
-    if not several():
-        return
-    text = str(error.args[0]) if isinstance(error, UserError) else repr(error)
-    with contextlib.suppress(PeerLost, jax.errors.JaxRuntimeError):  # another was first
-        status = getattr(error, "exit_status", 1)
-        _write(_FAILED, {"process": process(), "text": text, "status": status})
+    if several():
+        failure.tell(JaxStore(patience=0.0), process(), error)
 
 
-def failure() -> PeerLost | None:
-    """What another process has told, if one has failed."""
-    try:
-        told = _look_for(_FAILED)
-    except KeyError:
-        return None
-    if told["process"] == process():
-        return None
-    kind = PeerFailed if told["status"] == UserError.exit_status else PeerLost
-    return kind(f"process {told['process']} failed: {told['text']}")
+def waits(whom: str | None = None) -> Iterator[None]:
+    """Goes on for ever, with pauses, until another process has failed.
+
+    Args:
+      whom: what is waited for, to be told where it takes long.
+
+    Raises:
+      PeerLost: another process does not come, or said that it has failed.
+    """
+    started, told = time.monotonic(), False
+    while True:
+        # First: whoever failed may have done before that what is waited for.
+        failed = failure.told(JaxStore().all(NOTES), process()) if several() else None
+        yield
+        if failed is not None:
+            raise failed
+        waited = time.monotonic() - started
+        if whom is not None and waited > _PATIENCE:
+            raise PeerLost(f"{whom} did not come to an agreement in {_PATIENCE:g} s.")
+        if whom is not None and waited > _TELL and not told:
+            told = True
+            _say(f"process {process()}: waiting for {whom} ...")
+        # All of them ask process 0: the more there are, the more rarely.
+        time.sleep(min(max(_LOOK, count() / 256), waited / 10))
 
 
 # Agreement.  Every process calls these in the same order, from its main thread.
@@ -203,13 +207,28 @@ def gathered(value: Any) -> list[Any]:
     value = json.loads(json.dumps(value))  # as the others get it
     if not several():
         return [value]
-    room = f"branchnets/agreed/{next(_turns)}"
+    store, turn = JaxStore(), f"agreed/{next(_turns)}"
     if process() != 0:
-        _write(f"{room}/{process()}", value)
-        return _read(f"{room}/all", 0)
-    values = [value, *(_read(f"{room}/{other}", other) for other in range(1, count()))]
-    _write(f"{room}/all", values)
+        store.set(f"{turn}/of/{process()}", json.dumps(value))
+        return json.loads(_awaited("process 0", lambda: store.get(f"{turn}/all")))
+    values, given = [value], {}
+    while len(values) < count():
+        other = str(len(values))
+        if other not in given:  # those of all that have come, at one time
+            given = _awaited(
+                f"process {other}",
+                lambda: found if other in (found := store.all(f"{turn}/of")) else None,  # noqa: B023
+            )
+        values.append(json.loads(given[other]))
+    store.set(f"{turn}/all", json.dumps(values))
     return values
+
+
+def _awaited(whom: str, look: Callable[[], Any]) -> Any:
+    for _ in waits(whom):
+        if (found := look()) is not None:
+            return found
+    raise AssertionError("waits has no end")
 
 
 def together() -> None:
@@ -271,50 +290,3 @@ def check_equal(name: str, value: Any, advice: str) -> None:
             f"{name} of process 0 is {values[0]}, and that of process {other[0]} is "
             f"{values[other[0]]}{f' (also of {other[1:]})' if other[1:] else ''}. {advice}"
         )
-
-
-def check_interrupts() -> None:
-    """Raises PeerLost where it is known that another process has failed."""
-    for check in interrupts:
-        check()
-
-
-def _write(key: str, value: Any) -> None:
-    with _out_of_reach():
-        global_state.client.key_value_set(key, json.dumps(value))  # type: ignore[union-attr]
-
-
-def _read(key: str, writer: int) -> Any:
-    """What a process writes, as soon as it is there."""
-    started, told = time.monotonic(), False
-    while True:
-        failed = failure()  # first: whoever failed may have written before that
-        with contextlib.suppress(KeyError):
-            return _look_for(key)
-        if failed is not None:
-            raise failed
-        check_interrupts()
-        waited = time.monotonic() - started
-        if waited > _PATIENCE:
-            raise PeerLost(f"process {writer} did not come to an agreement in {_PATIENCE:g} s.")
-        if waited > _TELL and not told:
-            told = True
-            _say(f"process {process()}: waiting for process {writer} ...")
-        time.sleep(min(_LOOK, waited / 10))
-
-
-def _look_for(key: str) -> Any:
-    # Not the blocking call: each that times out would stay with the coordinator for ever.
-    with _out_of_reach():
-        return json.loads(global_state.client.key_value_try_get(key))  # type: ignore[union-attr]
-
-
-@contextlib.contextmanager
-def _out_of_reach() -> Iterator[None]:
-    """Raises KeyError where a key is absent, PeerLost where the store does not answer."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "NOT_FOUND" in str(error):
-            raise KeyError from None
-        raise PeerLost(f"process 0 is out of reach ({_first_line(error)}).") from error

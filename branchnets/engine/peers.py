@@ -19,20 +19,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import jax
-from jax._src.distributed import global_state  # orbax asks for it there, too
 
-from branchnets.engine import distributed
+from branchnets.engine import distributed, failure
 from branchnets.engine.stopping import StopRequest
-from branchnets.errors import PeerFailed, PeerLost, UserError
+from branchnets.engine.store import NOTES, JaxStore, Store, first_line
+from branchnets.errors import PeerLost
 
 #: Seconds between two looks at the store, and for a process to end by itself when another failed.
 LOOK, GRACE = 0.2, 10.0
@@ -47,47 +46,6 @@ _BROKEN = (
 _runs = itertools.count()
 
 
-class Store(Protocol):
-    """A key-value store that all processes see; a key is written once."""
-
-    def set(self, key: str, value: str) -> None:
-        """Writes; nothing where the key was written before. Raises OSError: out of reach."""
-        ...
-
-    def get(self, key: str) -> str | None:
-        """What was written, or None. Raises OSError: out of reach."""
-        ...
-
-
-class JaxStore:
-    """The store of JAX's coordination service.
-
-    Args:
-      client: of `jax.distributed`.
-      room: put before every key.
-    """
-
-    def __init__(self, client: Any, room: str) -> None:
-        self._client, self._room = client, room
-
-    def set(self, key: str, value: str) -> None:
-        """See :class:`Store`."""
-        self._call(self._client.key_value_set, "ALREADY_EXISTS", f"{self._room}/{key}", value)
-
-    def get(self, key: str) -> str | None:
-        """See :class:`Store`."""
-        # Not the blocking call: every one that times out stays with the coordinator for ever.
-        return self._call(self._client.key_value_try_get, "NOT_FOUND", f"{self._room}/{key}")
-
-    def _call(self, function: Callable[..., Any], passed_over: str, *arguments: str) -> Any:
-        try:
-            return function(*arguments)
-        except jax.errors.JaxRuntimeError as error:
-            if passed_over in str(error):
-                return None
-            raise OSError(_first_line(error)) from error
-
-
 class Peers:
     """One process's part in what the processes of a run agree on.
 
@@ -99,6 +57,7 @@ class Peers:
       process: which this one is.
       count: how many there are.
       end: ends this process with a status when it is kept from ending by itself.
+      run: which one it is of those that these processes do one after the other.
     """
 
     def __init__(
@@ -108,9 +67,10 @@ class Peers:
         process: int,
         count: int,
         end: Callable[[int], Any] | None = None,
+        run: int = 0,
     ) -> None:
         self._stop, self._store, self._process, self._count = stop, store, process, count
-        self._end = end or _end_at_once
+        self._end, self._notice, self._answers = end or _end_at_once, f"stop-{run}", f"passed/{run}"
         self._lock = threading.Lock()
         self._passed = -1
         self._noticed = False
@@ -157,24 +117,20 @@ class Peers:
         """The run has ended here: the others need not wait for an answer."""
         self._closing.set()
         self._thread.join()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(PeerLost):
             self._answer()
 
     def failed(self, error: BaseException) -> BaseException:
         """Tells the others of an error that ends this process; returns what it is to end with."""
         if isinstance(error, jax.errors.JaxRuntimeError):
             error = self._explained(error)
-        text = str(error.args[0]) if isinstance(error, UserError) else repr(error)
-        lost = isinstance(error, PeerLost)
-        status = getattr(error, "exit_status", 1)
-        note = {"process": self._process, "text": text, "lost": lost, "status": status}
-        with contextlib.suppress(OSError):
-            self._store.set("failed", json.dumps(note))
+        self._closing.set()  # it ends by itself, with its own status
+        failure.tell(self._store, self._process, error, trained=self._passed >= 0)
         return error
 
     def _explained(self, error: BaseException) -> BaseException:
         """PeerLost, where it is what another process's end brings about."""
-        line = _first_line(error)
+        line = first_line(error)
         broken = any(word in line.lower() for word in _BROKEN)
         deadline = time.monotonic() + 5 * LOOK
         while self._lost is None and time.monotonic() < deadline and self._thread.is_alive():
@@ -185,58 +141,47 @@ class Peers:
 
     def _watch(self) -> None:
         """The thread: looks for a failure and for a notice, until the end."""
+        grace = GRACE
         try:
-            while not self._closing.wait(LOOK) and not self._look_for_failure():
-                if not self._noticed and self._look_for_notice():
+            while not self._closing.wait(LOOK) and not self._is_lost():
+                if not self._noticed and self._is_asked():
                     self._agree()
-        except OSError as error:  # JAX itself is about to abort this process
-            self._lost = PeerLost(f"the process that coordinates them is out of reach ({error}).")
+        except Exception as error:  # JAX itself is about to abort this process
+            grace = 0.0
+            self._lost = error if isinstance(error, PeerLost) else PeerLost(f"{error!r}.")
+        # What the main thread does may wait for the dead, and be deaf to anything else.
+        if self._lost is not None and not self._closing.wait(grace):
             self._quit()
 
-    def _look_for_failure(self) -> bool:
-        told = self._store.get("failed")
-        if told is None:
-            return False
-        note = json.loads(told)
-        if note["process"] != self._process:
-            what = "lost another one" if note["lost"] else "failed"
-            # Before the first step there is nothing to go on from, and likely something to mend.
-            mend = note["status"] == UserError.exit_status and self._passed < 0
-            kind = PeerFailed if mend else PeerLost
-            self._lost = kind(f"process {note['process']} {what}: {note['text']}")
-            # What the main thread does may wait for the dead, and be deaf to anything else.
-            if not self._closing.wait(GRACE):
-                self._quit()
-        return True
+    def _is_lost(self) -> bool:
+        if self._lost is None:
+            self._lost = failure.told(self._store.all(NOTES), self._process)
+        return self._lost is not None
 
     def _quit(self) -> None:
         print(f"error: process {self._process}: {self._lost}", file=sys.stderr, flush=True)
         self._end(getattr(self._lost, "exit_status", PeerLost.exit_status))
 
-    def _look_for_notice(self) -> bool:
+    def _is_asked(self) -> bool:
+        key = f"{NOTES}/{self._notice}"
         if self._stop.status is not None:
-            self._store.set("stop", str(self._stop.status))
-        told = self._store.get("stop")
-        if told is None:
-            return False
-        self._status = int(told)
-        return True
+            self._store.set(key, str(self._stop.status))
+        told = self._store.get(key)
+        if told is not None:
+            self._status = int(told)
+        return told is not None
 
     def _answer(self) -> None:
         with self._lock:
             self._noticed = True
-        self._store.set(f"passed/{self._process}", str(self._passed))
+        self._store.set(f"{self._answers}/{self._process}", str(self._passed))
 
     def _agree(self) -> None:
         self._answer()
-        passed: list[int] = []
-        while len(passed) < self._count:
-            told = self._store.get(f"passed/{len(passed)}")
-            if told is not None:
-                passed.append(int(told))
-            elif self._look_for_failure() or self._closing.wait(LOOK / 10):
+        while len(passed := self._store.all(self._answers)) < self._count:
+            if self._is_lost() or self._closing.wait(LOOK / 10):
                 return
-        self._at = max(passed) + 1
+        self._at = max(map(int, passed.values())) + 1
         self._agreed.set()
 
 
@@ -265,9 +210,8 @@ def joined(stop: StopRequest) -> Iterator[Peers | Alone]:
     if not distributed.several():
         yield Alone(stop)
         return
-    store = _store(f"run/{next(_runs)}")
-    peers = Peers(stop, store, distributed.process(), distributed.count())
-    distributed.interrupts.append(peers.raise_if_lost)
+    here, several = distributed.process(), distributed.count()
+    peers = Peers(stop, JaxStore(), here, several, run=next(_runs))
     try:
         yield peers
     except BaseException as error:
@@ -275,26 +219,25 @@ def joined(stop: StopRequest) -> Iterator[Peers | Alone]:
         if known is error:
             raise
         raise known from error
-    finally:
-        distributed.interrupts.remove(peers.raise_if_lost)
     peers.close()
 
 
 def _end_at_once(status: int) -> None:
-    with contextlib.suppress(OSError):
-        _store("left").set(str(distributed.process()), "")
+    with contextlib.suppress(PeerLost):
+        JaxStore(patience=0.0).set(f"left/{distributed.process()}", "")
     os._exit(status)
 
 
-def leave(status: int) -> int:
-    """Ends the process when its run has failed; alone it returns the status.
+def leave(error: BaseException, status: int) -> int:
+    """Ends this process of several with a status, once the others know why; alone it returns it.
 
     JAX's own end would wait for the other processes, and then abort.
     """
     if not distributed.several():
         return status
-    with contextlib.suppress(OSError):
-        _wait_to_leave(_store("left"), distributed.process(), distributed.count())
+    distributed.tell_failed(error)  # where it was not a run's
+    with contextlib.suppress(PeerLost):
+        _wait_to_leave(JaxStore(patience=0.0), distributed.process(), distributed.count())
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -302,17 +245,7 @@ def leave(status: int) -> int:
 
 def _wait_to_leave(store: Store, process: int, count: int) -> None:
     """The first process keeps the store: it stays until the others have read why they end."""
-    store.set(str(process), "")
+    store.set(f"left/{process}", "")
     deadline = time.monotonic() + (STAY if process == 0 else 0)
-    while time.monotonic() < deadline:
-        if all(store.get(str(other)) is not None for other in range(count)):
-            return
+    while time.monotonic() < deadline and len(store.all("left")) < count:
         time.sleep(LOOK / 10)
-
-
-def _store(room: object) -> JaxStore:
-    return JaxStore(global_state.client, f"branchnets/{room}")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

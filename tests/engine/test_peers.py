@@ -34,6 +34,13 @@ class Store:
         self._wait()
         return self._values.get(key)
 
+    def all(self, folder):
+        self._wait()
+        with self._lock:
+            found = dict(self._values)
+        start = f"{folder}/"
+        return {k.removeprefix(start): v for k, v in found.items() if k.startswith(start)}
+
 
 class Run:
     """Processes whose steps need all of them, each at most `AHEAD` before the slowest."""
@@ -174,7 +181,7 @@ def test_the_error_of_one_ends_all():
 
 def test_whoever_cannot_end_by_itself_is_ended(capsys):
     run = Run(0, count=2)
-    run.peers[1].at(1)  # trained already
+    run.peers[0].at(1)  # trained already
     run.peers[0].failed(DataError("its input failed."))
     deadline = time.monotonic() + 5
     while not run.exits and time.monotonic() < deadline:
@@ -198,10 +205,10 @@ def test_what_can_be_mended_before_the_first_step_is_an_error_of_the_user_in_all
 def test_a_store_out_of_reach_ends_the_process(capsys):
     run = Run(0, count=2)
 
-    def get(key):
-        raise OSError("socket closed")
+    def all_of(folder):
+        raise PeerLost("process 0 is out of reach (socket closed).")
 
-    run.store.get = get
+    run.store.all = all_of
     deadline = time.monotonic() + 5
     while len(run.exits) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
