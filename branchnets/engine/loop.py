@@ -66,11 +66,14 @@ class Loop:
         self.evaluator = evaluate.Evaluator(setup.family, setup.config.seed)
         # Once for the whole run: its normalisation is compiled anew with every instance.
         self._validation = setup.evaluation_input(setup.validation_split)
-        self._before = _seconds_before(self.run_dir)
+        self._before = _seconds_before(self.run_dir) if first else 0.0  # others write no metrics
         self._started = time.monotonic()
         self._saved = self.done if self.done else None
         self._missed = False  # the newest save that was due
         self._unreadable = 0
+        # Where an input may fail, no process may be further ahead of it than its batches last.
+        shared = jax.process_count() > 1 and setup.dataset.streamed
+        self._ahead = 1 if shared else _AHEAD
         self._markers: list[jax.Array] = []
         self._tally: Tally | None = None
         self._told = not first
@@ -162,7 +165,7 @@ class Loop:
     def _wait(self, marker: jax.Array) -> None:
         # Without this the host runs far ahead, and Ctrl-C would wait for all that is queued.
         self._markers.append(marker)
-        if len(self._markers) > _AHEAD or self.done == 1:
+        if len(self._markers) > self._ahead or self.done == 1:
             jax.block_until_ready(self._markers.pop(0))
 
     def _after_step(self) -> None:

@@ -77,7 +77,9 @@ class Peers:
         self._agreed = threading.Event()
         self._at, self._status = -1, 0
         self._lost: PeerLost | None = None
-        self._closing = threading.Event()
+        # Process 0 answers all of them: once a second where they are many.
+        self._look = LOOK * min(max(count / 6, 1), 5)
+        self._closing, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -88,10 +90,13 @@ class Peers:
           PeerLost: another process has failed.
         """
         self.raise_if_lost()
+        asked = self._stop.status is not None
         with self._lock:
-            if not self._noticed:
+            if not self._noticed and not asked:
                 self._passed = step
                 return None
+        if asked:
+            self._wake.set()  # no step more than those that the others have begun
         while not self._agreed.wait(LOOK):
             self.raise_if_lost()
         return self._status if step >= self._at else None
@@ -115,7 +120,7 @@ class Peers:
 
     def close(self) -> None:
         """The run has ended here: the others need not wait for an answer."""
-        self._closing.set()
+        self._end_watch()
         self._thread.join()
         with contextlib.suppress(PeerLost):
             self._answer()
@@ -124,26 +129,37 @@ class Peers:
         """Tells the others of an error that ends this process; returns what it is to end with."""
         if isinstance(error, jax.errors.JaxRuntimeError):
             error = self._explained(error)
-        self._closing.set()  # it ends by itself, with its own status
+        self._end_watch()  # this process ends by itself, with its own status
         failure.tell(self._store, self._process, error, trained=self._passed >= 0)
         return error
 
     def _explained(self, error: BaseException) -> BaseException:
         """PeerLost, where it is what another process's end brings about."""
         line = first_line(error)
-        broken = any(word in line.lower() for word in _BROKEN)
-        deadline = time.monotonic() + 5 * LOOK
+        memory = "RESOURCE_EXHAUSTED" in line  # of its own device, whatever it was about
+        broken = not memory and any(word in line.lower() for word in _BROKEN)
+        deadline = time.monotonic() + 5 * self._look
         while self._lost is None and time.monotonic() < deadline and self._thread.is_alive():
             time.sleep(LOOK / 10)  # the one that failed may tell why
         if self._lost is not None:
             return self._lost
         return PeerLost(f"the connection to another process broke ({line}).") if broken else error
 
+    def _end_watch(self) -> None:
+        self._closing.set()
+        self._wake.set()
+
+    def _rest(self) -> bool:
+        """Between two looks; whether there is to be no other one."""
+        self._wake.wait(self._look)
+        self._wake.clear()
+        return self._closing.is_set()
+
     def _watch(self) -> None:
         """The thread: looks for a failure and for a notice, until the end."""
         grace = GRACE
         try:
-            while not self._closing.wait(LOOK) and not self._is_lost():
+            while not self._rest() and not self._is_lost():
                 if not self._noticed and self._is_asked():
                     self._agree()
         except Exception as error:  # JAX itself is about to abort this process
@@ -179,7 +195,7 @@ class Peers:
     def _agree(self) -> None:
         self._answer()
         while len(passed := self._store.all(self._answers)) < self._count:
-            if self._is_lost() or self._closing.wait(LOOK / 10):
+            if self._is_lost() or self._closing.wait(self._look / 10):
                 return
         self._at = max(map(int, passed.values())) + 1
         self._agreed.set()
