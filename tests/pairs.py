@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from typing import IO
 
 ROOT = pathlib.Path(__file__).parents[1]
 TIMEOUT = 240
@@ -80,26 +84,46 @@ def end(
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
         "--xla_backend_optimization_level=0",
     }
-    started, ended = time.monotonic(), []
-    workers = [
-        subprocess.Popen(
-            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for command, folder in zip(commands, folders, strict=False)
-    ]  # fmt: skip
-    try:
+    started, workers, written = time.monotonic(), [], []
+    with contextlib.ExitStack() as stack:
+        for command, folder in zip(commands, folders, strict=False):
+            # Files: one process would wait for ever on a pipe that is full, while another is read.
+            out, err = (stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2))
+            worker = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=err)
+            stack.callback(_end, worker)
+            workers.append(worker)
+            written.append((out, err))
+        seconds = []
         for worker in workers:
-            out, err = worker.communicate(timeout=TIMEOUT)
-            ended.append(Ended(worker.returncode, out, err, time.monotonic() - started))
-    finally:
-        for worker in workers:
-            worker.kill()
-    return ended
+            try:
+                worker.wait(max(started + TIMEOUT - time.monotonic(), 0))
+            except subprocess.TimeoutExpired as error:
+                said = "\n".join(f"process {i}:\n{_read(e)}" for i, (_, e) in enumerate(written))
+                raise AssertionError(f"still running after {TIMEOUT} s; {said}") from error
+            seconds.append(time.monotonic() - started)
+        return [
+            Ended(worker.returncode, _read(out), _read(err), taken)
+            for worker, (out, err), taken in zip(workers, written, seconds, strict=True)
+        ]
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    worker.kill()
+    worker.wait()
+
+
+def _read(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
 
 
 def free_port() -> str:
-    """A port of this machine that nothing uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    """A port of this machine that nothing uses.
+
+    Not one that the system itself would give to whoever connects next (32768 and up on Linux).
+    """
+    while True:
+        port = random.SystemRandom().randrange(20000, 32768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return str(port)

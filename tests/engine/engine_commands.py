@@ -7,12 +7,12 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+from pairs import free_port
 from run_states import assert_same_bits, final_state
 
 from branchnets.engine.logging import read_metrics
@@ -121,9 +121,7 @@ class Pair:
     SAVE_EVERY = 4
 
     def __init__(self, workdir, epochs, flags=()):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.both = [
             Command(workdir, epochs, flags=[
                 f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2",
