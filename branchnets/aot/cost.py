@@ -149,14 +149,19 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def needed(message: str) -> int | None:
     """The bytes that the compiler says a step uses, of its message that there are too few.
 
-    >>> needed("RESOURCE_EXHAUSTED: ... Used 9.50G of 7.48G hbm. Exceeded hbm capacity by 2.02G.")
+    >>> needed("Ran out of memory in memory space hbm. Used 9.50G of 7.48G hbm. Exceeded ...")
     10200547328
+    >>> needed("the total memory required for HLO temporaries (1.5G) exceeds available HBM (1G).")
+    1610612736
     """
     match = re.search(r"[Uu]sed ([\d.]+)([KMGT]?)i?B? of [\d.]+[KMGT]?i?B? hbm", message)
+    match = match or re.search(r"required for [^(]*\(([\d.]+)([KMGT]?)i?B?\) exceeds", message)
     return round(float(match[1]) * _UNITS[match[2]]) if match else None
 
 
 def reason(message: str) -> str:
     """The sentence of the compiler's message that says how much is missing."""
-    match = re.search(r"[Uu]sed [^\n]* hbm\.[^\n]*", message)
-    return (match[0] if match else message.strip().partition("\n")[0])[:200]
+    for pattern in (r"[Uu]sed [^\n]* hbm\.[^\n]*", r"total memory required[^\n]*?\)(?=\.|$)"):
+        if match := re.search(pattern, message):
+            return match[0][:200]
+    return message.strip().partition("\n")[0][:200]

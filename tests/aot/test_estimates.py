@@ -91,6 +91,14 @@ def test_the_message_of_the_compiler_is_read():
     )
     assert needed(message) == round(9.5 * 2**30)
     assert reason(message) == "Used 9.50G of 7.48G hbm. Exceeded hbm capacity by 2.02G."
+    newer = (
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory "
+        "required for HLO temporaries (37.08G) exceeds available HBM (7.48G). HLO module: jit_run."
+    )
+    assert needed(newer) == round(37.08 * 2**30)
+    assert reason(newer) == (
+        "total memory required for HLO temporaries (37.08G) exceeds available HBM (7.48G)"
+    )
     assert needed("RESOURCE_EXHAUSTED: something else") is None
 
 
