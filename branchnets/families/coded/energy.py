@@ -84,6 +84,13 @@ def _energies_fwd(hidden, gram_matrix):
 def _energies_bwd(residuals, cotangent):
     hidden, gram_matrix, positive = residuals
     cotangent = jnp.where(positive, cotangent, 0.0)
+    return lax.platform_dependent(
+        hidden, gram_matrix, cotangent, tpu=_gradients_by_conv, default=_gradients_by_moments
+    )
+
+
+def _gradients_by_moments(hidden, gram_matrix, cotangent):
+    """The gradients of hidden and of G; the moments are those of the forward pass, found again."""
     split = _split(hidden, gram_matrix.shape[0])
     # d/db of b^T G b is 2 G b: one product a branch, with the cotangent of the example folded in.
     scaled = (2.0 / split.shape[1]) * cotangent[:, :, None, None] * gram_matrix
@@ -93,29 +100,26 @@ def _energies_bwd(residuals, cotangent):
         scaled.astype(hidden.dtype),
         preferred_element_type=jnp.float32,
     )
-    grad_gram = lax.platform_dependent(
-        hidden, gram_matrix, cotangent, tpu=_grad_gram_summed, default=_grad_gram
-    )
+    _, _, moments = _energies(hidden, gram_matrix)
+    grad_gram = jnp.einsum("bn,bnde->nde", cotangent, moments, precision="highest")
     return grad_hidden.astype(hidden.dtype).reshape(hidden.shape), grad_gram
 
 
-def _grad_gram(hidden, gram_matrix, cotangent):
-    """sum_b c_bn M_bn, [N, D, D]; the moments are those of the forward pass, found again."""
-    _, _, moments = _energies(hidden, gram_matrix)
-    return jnp.einsum("bn,bnde->nde", cotangent, moments, precision="highest")
+def _gradients_by_conv(hidden, gram_matrix, cotangent):
+    """The same for TPU, which pads an axis of D = 16 or 32 to 128: no array here has one.
 
-
-def _grad_gram_summed(hidden, gram_matrix, cotangent):
-    """The same without the moments, whose D of 16 or 32 a TPU pads to 128: one product a branch."""
-    split = _split(hidden, gram_matrix.shape[0])
-    weighted = split * (cotangent / split.shape[1])[:, None, :, None].astype(split.dtype)
-    return jnp.einsum(
-        "bpnd,bpne->nde",
-        weighted,
-        split,
-        precision="highest" if hidden.dtype == jnp.float32 else None,
-        preferred_element_type=jnp.float32,
+    With y = G b, a grouped 1x1 convolution, and c b as its cotangent, G c b is half the gradient of
+    b, and sum c b b^T, that of its kernel, is the gradient of G.
+    """
+    branches, width, _ = gram_matrix.shape
+    kernel = gram_matrix.transpose(1, 0, 2).reshape(1, 1, width, branches * width)
+    pixels = hidden.shape[1] * hidden.shape[2]
+    _, backward = jax.vjp(
+        lambda x, k: grouped_conv(x, k, groups=branches), hidden, kernel.astype(hidden.dtype)
     )
+    half, grad_kernel = backward(scale_branches(hidden, cotangent / pixels))
+    grad_gram = grad_kernel.reshape(width, branches, width).transpose(1, 0, 2)
+    return 2 * half, grad_gram.astype(jnp.float32)
 
 
 gram_energies.defvjp(_energies_fwd, _energies_bwd)
