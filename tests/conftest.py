@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import pathlib
 
@@ -12,6 +13,10 @@ _FLAGS = {
     # The tests compile far longer than they run: skip LLVM's optimisations.
     "--xla_backend_optimization_level": "0",
 }
+# Another code generator for fusions, which compiles these networks in less than half the time. Only
+# where jaxlib is known to have the choice: JAX does not start with a flag that it does not know.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    _FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
 for _flag, _value in _FLAGS.items():
     if _flag not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flag}={_value}".strip()
