@@ -98,29 +98,25 @@ def _yardstick(records: dict[str, dict[str, Record]], part: str, group: str) -> 
 
 
 def _compared(records: dict[str, dict[str, Record]], runs: Runs) -> str:
-    """Every model against the first of its group, and the yardstick against both."""
+    """Ratios of times: within each group, and of the yardstick to what it is the yardstick of."""
     rows = []
-    for part in _TITLES:
+    for part, title in _TITLES.items():
         for name, record in records[part].items():
             models = record.document.get("models", {})
+            for model in models:
+                # Variants are what the first model is measured by; other models are measured by it.
+                pair = (name, model) if model.startswith(f"{name}:") else (model, name)
+                if model != name:
+                    ratio = models[pair[0]]["median_s"] / models[pair[1]]["median_s"]
+                    rows.append((title, *pair, f"{ratio:.3f}", _letters(runs, record, None)))
             torch = _yardstick(records, part, name)
-            for model, figures in models.items():
-                first = next(iter(models.values()))
-                ours = figures["median_s"]
-                theirs = torch and torch.document["models"].get(model)
-                if model == name and not theirs:
-                    continue
-                rows.append(
-                    (
-                        _TITLES[part].lower(),
-                        model,
-                        _NONE if model == name else f"{ours / first['median_s']:.3f}",
-                        name if model != name else _NONE,
-                        f"{theirs['median_s'] / ours:.2f}" if theirs else _NONE,
-                        _letters(runs, record, torch if theirs else None),
+            for model, theirs in torch.document["models"].items() if torch else ():
+                if model in models:
+                    ratio = theirs["median_s"] / models[model]["median_s"]
+                    rows.append(
+                        (title, "PyTorch", model, f"{ratio:.2f}", _letters(runs, record, torch))
                     )
-                )
-    header = ("what", "model", "time / that of", "", "PyTorch's time / ours", "run")
+    header = ("what", "the time of", "over that of", "ratio", "run")
     return _section("What is compared with what", header, rows)
 
 
@@ -168,7 +164,8 @@ def _rate(figures: dict[str, Any], setup: dict[str, Any], part: str) -> str:
         return _NONE
     rate = _OPERATIONS[part] * figures["macs"] * figures["examples_per_s"]
     most = peak(setup["device"], setup["dtype"])
-    return f"{rate / 1e9:,.0f}" + (f" ({rate / most:.1%} of peak)" if most else "")
+    shown = f"{rate / 1e9:,.0f}" if rate > 1e10 else f"{rate / 1e9:.2g}"
+    return shown + (f" ({rate / most:.1%} of peak)" if most else "")
 
 
 def _slim(records: Iterable[Record], runs: Runs) -> str:

@@ -112,7 +112,8 @@ def results(tmp_path):
     store = Store(tmp_path / "results")
     setup = {"device": "NVIDIA H100", "batch": 8, "size": "4x4", "dtype": "bfloat16", "jax": "1.0",
              "python": "3.x", "cores": 2}  # fmt: skip
-    models = {"plain": figures(0.5, 10**12), "coded": figures(0.6, 10**12)}
+    models = {"plain": figures(0.5, 10**12), "coded": figures(0.6, 10**12),
+              "plain:field=1": figures(0.25, 1)}  # fmt: skip
     add(store, "steps", "plain", {"models": models, "setup": setup})
     other = {**RUN, "commit": "abcdefghij", "dirty": True}
     torch = {"models": {"coded": figures(3.0)}, "setup": {"torch": "2.x", "python": "3.y"}}
@@ -134,8 +135,12 @@ def lines_of(text, title):
 def test_the_page_says_where_every_number_is_from(results):
     text = page.write(results)
     compared = lines_of(text, "What is compared with what")
-    assert compared == ["| training steps | coded | 1.200 | plain | 5.00 | a, b |"]
-    plain, coded = lines_of(text, "Training steps")
+    assert compared == [
+        "| Training steps | coded | plain | 1.200 | a |",
+        "| Training steps | plain | plain:field=1 | 2.000 | a |",
+        "| Training steps | PyTorch | coded | 5.00 | a, b |",
+    ]
+    plain, coded, _ = lines_of(text, "Training steps")
     # 6 x 10^12 operations an image, 16 images a second, of 989 TFLOP/s.
     assert "| 96,000 (9.7% of peak) |" in plain and plain.endswith("| – | – | a |")
     assert "| 3.0000 (2.7000–3.0000) |" in coded and coded.endswith("| a, b |")
