@@ -7,16 +7,17 @@ import dataclasses
 import os
 import pathlib
 import random
+import re
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import IO
 
 ROOT = pathlib.Path(__file__).parents[1]
-TIMEOUT = 240
+TIMEOUT = 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,19 +50,20 @@ def run(
     return [(one.out, one.err) for one in ended]
 
 
-def train(*words: object, devices: int = 1, **changes: Mapping[int, str]) -> list[Ended]:
+def train(
+    *words: object, devices: int = 1, folders: Sequence[pathlib.Path] = (ROOT, ROOT)
+) -> list[Ended]:
     """Runs the command line as both processes of a run.
 
     Args:
       *words: of the command line.
       devices: of each process.
-      **changes: as of `end`.
+      folders: to run them in.
     """
     command = [sys.executable, "-m", "branchnets.main", *map(str, words)]
     place = [f"--coordinator_address=127.0.0.1:{free_port()}", "--num_processes=2"]
-    return end(
-        [[*command, *place, f"--process_id={process}"] for process in range(2)], devices, **changes
-    )
+    commands = [[*command, *place, f"--process_id={process}"] for process in range(2)]
+    return end(commands, devices, folders=folders)
 
 
 def end(
@@ -81,8 +83,8 @@ def end(
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": ":".join([str(ROOT), *filter(None, sys.path)]),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-        "--xla_backend_optimization_level=0",
+        # Compiled as the tests' own networks are.
+        "XLA_FLAGS": re.sub(r"(device_count=)\d+", rf"\g<1>{devices}", os.environ["XLA_FLAGS"]),
     }
     started, workers, written = time.monotonic(), [], []
     with contextlib.ExitStack() as stack:

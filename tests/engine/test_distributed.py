@@ -66,6 +66,11 @@ assert "process 0 and process 1 have other configs:\\n  seed: 0 and 1\\n" in tol
 data = {"class_names": ["a"], "mean": 0.0, "std": [1.0], "train": {"examples": 5 + process}}
 told = refused(ConfigError, alike.check_data, {"data": data, "steps_per_epoch": 1})
 assert "'examples': 5" in told and "'examples': 6" in told and "process 1" in told
+config.seed = 0
+devices, alike.jax.local_devices = alike.jax.local_devices, lambda: [None] * (4 - process)
+told = refused(ConfigError, alike.check, config, folder)
+assert "number of devices of process 0 is 4, and that of process 1 is 3" in told, told
+alike.jax.local_devices = devices
 branchnets.__version__ += "+" * process
 assert "the same on every host" in refused(ConfigError, alike.check, configs.base("coded"), folder)
 
