@@ -24,7 +24,7 @@ from etils import epath
 from flax import traverse_util
 
 from branchnets import storage
-from branchnets.engine import disk, distributed, filelist, orbaxlog
+from branchnets.engine import disk, distributed, failure, filelist, orbaxlog
 from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
 from branchnets.engine.stored import Stored
 from branchnets.errors import CheckpointError, PeerLost, SaveError, StorageError, UserError
@@ -255,8 +255,8 @@ class Checkpoints:
         if self._manager is None or self._saving is None:
             return
         with self._writing():
-            if distributed.several() and (failure := orbaxlog.failure()) is not None:
-                raise failure
+            if distributed.several() and (logged := orbaxlog.failure()) is not None:
+                raise logged
             self._manager.check_for_errors()
 
     def close(self) -> None:
@@ -273,8 +273,8 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        lost = kind is not None and issubclass(kind, (PeerLost, jax.errors.JaxRuntimeError))
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        lost = isinstance(error, PeerLost) or failure.of_jax(error)
         if not lost or jax.process_count() == 1:  # a save would wait for those that are no more
             self.close()
 
@@ -286,7 +286,7 @@ class Checkpoints:
         except (CheckpointError, PeerLost):
             raise
         except Exception as error:
-            if distributed.several() and isinstance(error, jax.errors.JaxRuntimeError):
+            if distributed.several() and failure.of_jax(error):
                 raise  # of what waits for the other processes
             unwritten = self._unwritten(error)
             raise self._refused or unwritten from error
@@ -334,9 +334,11 @@ class Checkpoints:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(str(self.directory), options=options)
-        except (jax.errors.JaxRuntimeError, PeerLost):
-            raise  # of the other processes
+        except PeerLost:
+            raise
         except Exception as error:
+            if failure.of_jax(error):
+                raise  # of the other processes
             raise CheckpointError(
                 f"checkpoints cannot be kept in {self.directory}: {disk.reason(error)}."
             ) from error
@@ -420,9 +422,9 @@ class Checkpoints:
         reader = ocp.PyTreeCheckpointHandler()
         try:
             yield reader, epath.Path(str(folder))
-        except jax.errors.JaxRuntimeError:
-            raise  # of the devices, or of the other processes
         except Exception as error:
+            if failure.of_jax(error):
+                raise  # of the devices, or of the other processes
             raise CheckpointError(
                 f"the checkpoint {folder.parent} cannot be read: {disk.reason(error)}."
             ) from error

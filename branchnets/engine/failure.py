@@ -8,12 +8,37 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 
-from branchnets.engine.store import NOTES, Store
+import jax
+
+from branchnets.engine.store import NOTES, Store, first_line
 from branchnets.errors import PeerFailed, PeerLost, UserError
 
 _NAME = "failed"
+#: In what a broken connection raises, of gloo (CPU), NCCL (GPU) and the coordination service.
+_BROKEN = (
+    "gloo", "nccl", "connection", "unavailable", "socket", "heartbeat", "deadline_exceeded",
+    "aborted", "coordination",
+)  # fmt: skip
+_UNREAD = re.compile(r"[A-Z_]+: (?:Gloo|NCCL)\b", re.IGNORECASE)
+
+
+def of_jax(error: BaseException | None) -> bool:
+    """Whether JAX itself raised an error, of a device, a compiler or a connection."""
+    # A plain ValueError where a value is read whose operation has failed; tensorstore raises such
+    # ones about files and buckets, which say nothing of the processes.
+    unread = type(error) is ValueError and _UNREAD.match(str(error)) is not None
+    return unread or isinstance(error, jax.errors.JaxRuntimeError)
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether an error is that of a broken connection to another process."""
+    line = first_line(error).lower()
+    # Memory is that of its own device, whatever it was about.
+    memory = "resource_exhausted" in line
+    return of_jax(error) and not memory and any(word in line for word in _BROKEN)
 
 
 def tell(store: Store, process: int, error: BaseException, *, trained: bool = False) -> None:

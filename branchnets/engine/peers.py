@@ -26,8 +26,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-
 from branchnets.engine import distributed, failure
 from branchnets.engine.stopping import StopRequest
 from branchnets.engine.store import NOTES, JaxStore, Store, first_line
@@ -37,11 +35,6 @@ from branchnets.errors import PeerLost
 LOOK, GRACE = 0.2, 10.0
 #: Seconds that the process that keeps the store stays when it has failed, for the others to read.
 STAY = GRACE + 2
-#: In what a broken connection raises, of gloo (CPU), NCCL (GPU) and the coordination service.
-_BROKEN = (
-    "gloo", "nccl", "connection", "unavailable", "socket", "heartbeat", "deadline_exceeded",
-    "aborted", "coordination",
-)  # fmt: skip
 
 _runs = itertools.count()
 
@@ -127,7 +120,7 @@ class Peers:
 
     def failed(self, error: BaseException) -> BaseException:
         """Tells the others of an error that ends this process; returns what it is to end with."""
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if failure.of_jax(error):
             error = self._explained(error)
         self._end_watch()  # this process ends by itself, with its own status
         failure.tell(self._store, self._process, error, trained=self._passed >= 0)
@@ -135,15 +128,14 @@ class Peers:
 
     def _explained(self, error: BaseException) -> BaseException:
         """PeerLost, where it is what another process's end brings about."""
-        line = first_line(error)
-        memory = "RESOURCE_EXHAUSTED" in line  # of its own device, whatever it was about
-        broken = not memory and any(word in line.lower() for word in _BROKEN)
         deadline = time.monotonic() + 5 * self._look
         while self._lost is None and time.monotonic() < deadline and self._thread.is_alive():
             time.sleep(LOOK / 10)  # the one that failed may tell why
         if self._lost is not None:
             return self._lost
-        return PeerLost(f"the connection to another process broke ({line}).") if broken else error
+        if not failure.is_broken(error):
+            return error
+        return PeerLost(f"the connection to another process broke ({first_line(error)}).")
 
     def _end_watch(self) -> None:
         self._closing.set()
