@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     from branchnets.engine import config as configs
     from branchnets.engine import distributed
-    from branchnets.engine.peers import leave
+    from branchnets.engine.peers import joined, leave
+    from branchnets.engine.stopping import StopRequest
     from branchnets.errors import UserError
 
     own = _flags()
@@ -63,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not own.workdir:
             raise configs.ConfigError("no run directory given: --workdir=runs/NAME")
         _start(own)
-        return _evaluate(command, own) if own.mode == "eval" else _train(command, own)
+        if own.mode == "train":
+            return _train(command, own)
+        with joined(StopRequest()):
+            return _evaluate(command, own)
     except UserError as error:
         who = f"process {distributed.process()}: " if distributed.several() else ""
         print(f"error: {who}{error}", file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,15 +94,28 @@ def slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
     Differs: JAX gives each task the one GPU of its local number, also where a task is alone on its
     node, or sees only its own. Here the tasks of a node share evenly the GPUs that they see.
     """
-    tasks = int(environment["SLURM_NTASKS"])
-    nodes = int(environment.get("SLURM_STEP_NUM_NODES", environment.get("SLURM_NNODES", "1")))
-    on_node, local = max(tasks // nodes, 1), int(environment["SLURM_LOCALID"])
+    on_node, local = _slurm_tasks(environment), int(environment["SLURM_LOCALID"])
     seen = environment.get("CUDA_VISIBLE_DEVICES")
     visible = len(seen.split(",")) if seen else on_node
     if on_node == 1 or visible == 1:
         return None
     each = max(visible // on_node, 1)
+    if local == 0 and (unused := visible - each * on_node) > 0:
+        print(f"{on_node} tasks share {visible} GPUs: {unused} stay unused.", file=sys.stderr)
     return list(range(local * each, (local + 1) * each))
+
+
+def _slurm_tasks(environment: Mapping[str, str]) -> int:
+    """How many tasks of a step are on this node."""
+    # Of each node in turn: "2(x3),1" is 2, 2, 2, 1.
+    told = environment.get("SLURM_STEP_TASKS_PER_NODE", environment.get("SLURM_TASKS_PER_NODE"))
+    if told and "SLURM_NODEID" in environment:
+        each: list[int] = []
+        for tasks, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", told):
+            each += [int(tasks)] * int(times or 1)
+        return each[int(environment["SLURM_NODEID"])]
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES", environment.get("SLURM_NNODES", "1")))
+    return max(int(environment["SLURM_NTASKS"]) // nodes, 1)
 
 
 def connected_text(address: str, root: Path = Path("/")) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -94,7 +95,7 @@ def initialize(
 
 @contextlib.contextmanager
 def _at_most(timeout: float, place: Place) -> Iterator[None]:
-    """Ends the process if what is inside takes longer: it cannot be interrupted."""
+    """Ends the process if what is inside, where Python hears no signal, takes longer."""
 
     def end() -> None:
         _say(f"error: {_not_there(place, timeout)}")
@@ -103,10 +104,14 @@ def _at_most(timeout: float, place: Place) -> Iterator[None]:
     timer = threading.Timer(timeout, end)
     timer.daemon = True
     timer.start()
+    main = threading.current_thread() is threading.main_thread()
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL) if main else None  # Ctrl-C ends it
     try:
         yield
     finally:
         timer.cancel()
+        if main:
+            signal.signal(signal.SIGINT, interrupted or signal.SIG_DFL)
 
 
 def _not_there(place: Place, timeout: float) -> str:

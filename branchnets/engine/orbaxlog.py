@@ -18,8 +18,9 @@ class _Quiet(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if "orbax" not in record.pathname:
             return True
-        if record.threadName == _WRITER and record.exc_info:
-            self.failure = record.exc_info[1]
+        failed = record.levelno >= logging.ERROR and record.exc_info
+        if record.threadName == _WRITER and failed:
+            self.failure = failed[1]
         return False
 
 

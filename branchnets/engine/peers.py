@@ -222,6 +222,8 @@ def joined(stop: StopRequest) -> Iterator[Peers | Alone]:
     peers = Peers(stop, JaxStore(), here, several, run=next(_runs))
     try:
         yield peers
+        # Whoever is through waits here while another one writes: JAX's own wait has an end.
+        distributed.together()
     except BaseException as error:
         known = peers.failed(error)
         if known is error:

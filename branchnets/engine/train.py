@@ -52,8 +52,11 @@ def _train(
     first = jax.process_index() == 0
     alike.check(config, workdir)
     run_dir = RunDir(workdir, write=first)
+    exists = distributed.on_first_process(lambda: run_dir.exists)
+    if exists:  # what the others read as well must not depend on how soon they see it
+        alike.check_shared(run_dir)
     run_dir.check(config)  # before any data is read
-    own = run_dir.derived().get("data") if run_dir.exists else None
+    own = run_dir.derived().get("data") if exists else None
     setup = prepare(config, devices, own)
     with run_dir, contextlib.closing(setup.inputs):
         alike.check_data(setup.derived())
@@ -81,6 +84,9 @@ def _train(
                     checkpoints.check_bucket()
                     checkpoints.check_space(setup.abstract_state())
                 restored = checkpoints.restore(setup.abstract_state())
+                if asked := [one for one in distributed.gathered(stop.status) if one is not None]:
+                    _tell_stopped(restored[1] if restored else 0, setup, workdir, first)
+                    return asked[0]  # before what may take minutes, such as compiling
                 if restored is None:  # before the state takes any memory
                     phases = setup.family.phases(setup.resolved.total_steps)
                     begin = next(phase for phase in phases if phase.steps)
@@ -104,13 +110,17 @@ def _train(
                 status = loop.run()
                 if status is None:
                     summarise(setup, run_dir, loop.writer, loop.state, loop.evaluator, loop.seconds)
-        if status is not None and first:
-            print(
-                f"Stopped at step {loop.done} of {setup.resolved.total_steps}; everything is saved."
-                f" Resume with the same command (--workdir={workdir}).",
-                file=sys.stderr,
-            )
+        if status is not None:
+            _tell_stopped(loop.done, setup, workdir, first)
         return status or 0
+
+
+def _tell_stopped(done: int, setup: Setup, workdir: str, first: bool) -> None:
+    if first:
+        _say(
+            f"Stopped at step {done} of {setup.resolved.total_steps}; everything is saved. Resume "
+            f"with the same command (--workdir={workdir})."
+        )
 
 
 def _start(setup: Setup, run_dir: RunDir) -> transfer.Start | None:

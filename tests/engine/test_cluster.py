@@ -68,6 +68,12 @@ def test_a_task_of_slurm_is_a_process(nowhere):
         ({"CUDA_VISIBLE_DEVICES": "0,1"}, [1]),
         ({"CUDA_VISIBLE_DEVICES": ""}, [1]),
         ({"SLURM_NTASKS": "8", "SLURM_LOCALID": "3"}, [3]),
+        # Three tasks, of which two are on this node.
+        (
+            {"SLURM_NTASKS": "3", "SLURM_STEP_TASKS_PER_NODE": "2,1", "SLURM_NODEID": "0"},
+            [2, 3],
+        ),
+        ({"SLURM_NTASKS": "5", "SLURM_TASKS_PER_NODE": "1(x2),3", "SLURM_NODEID": "2"}, [1]),
     ],
 )
 def test_tasks_of_a_node_share_its_gpus(changes, devices):
