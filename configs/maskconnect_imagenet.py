@@ -18,8 +18,9 @@ ResNeXt); K is C/2 unless `:k=` says otherwise.  Expected time: not measured.
 Memory (an estimate, not measured): the streams that the modules give, 2 bytes (bfloat16) times the
 sum over modules of C x height x width x channels, are 353 MB an image for {50,4,32} and 1.14 GB for
 {101,4,64}, so 90 and 293 GB for a batch of 256; what else a training step keeps of each module
-(its mixed inputs, the convolutions' outputs) comes on top.  Spread the batch over devices, or make
-parts of it: --config.optimizer.accumulate_steps=8.
+(its mixed inputs, the convolutions' outputs) comes on top: the compiler for TPU v2 takes 1.2 GB an
+image for {50,4,32} (results/scale.md).  Spread the batch over devices, or make parts of it:
+--config.optimizer.accumulate_steps=8.
 
 Differs: images lose the mean of their channel, not of each pixel: crops that are random in place
 and size leave no pixel to take a mean of; and they are divided by the standard deviation of their

@@ -36,7 +36,8 @@ class Cost:
       compiler_seconds: its own estimate of the step; None where it gives none.
       collectives: kind, count, operand bytes and how many are in loops.
       exchanges: one by one.
-      roofline: an estimate of time.
+      roofline: an estimate of time. The parts of a batch that is computed in several are counted
+        as often as they are, and the update with them, which is a little too much.
       needed_bytes: of a step that does not fit, where the compiler told it.
       reason: likewise, its words.
       largest_batch: of a step that does not fit: the largest batch that does, 0 for none; None
@@ -135,10 +136,10 @@ def _of(compiled: Any, step: Step, topology: Topology, known: dict[str, Any]) ->
         roofline=roofline.estimate(
             topology.chip,
             devices,
-            flops=flops,
-            bytes_accessed=moved,
+            flops=flops * step.turns,
+            bytes_accessed=moved * step.turns,
             model_flops=step.model_flops * step.batch_size / devices,
-            collectives=found,
+            collectives=[one for one in found for _ in range(step.turns if one.in_loop else 1)],
         ),
     )
 

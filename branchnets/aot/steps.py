@@ -29,6 +29,7 @@ class Step:
       parts: what is on each device while it runs, by name: bytes.
       waiting_bytes: of these, what the compiler does not see: it is no argument of the step.
       trained_bytes: parameters that have gradients.
+      turns: that the batch is computed in, one after the other.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Step:
     parts: dict[str, int]
     waiting_bytes: int
     trained_bytes: int
+    turns: int = 1
 
 
 def steps(config: ConfigDict, devices: list[Any]) -> Iterator[Step]:
@@ -84,6 +86,7 @@ def _training(plan: Plan) -> Iterator[Step]:
             {**_state(plan), "input": size + ahead},
             ahead,
             nbytes(plan.abstract_state().params),
+            plan.config.optimizer.accumulate_steps,
         )
 
 

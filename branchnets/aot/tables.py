@@ -67,7 +67,7 @@ def _rows(found: Sequence[Cost]) -> list:
     rows += [
         ("roofline: images/s, all devices", lambda one: _number(one.images_per_second)),
         ("roofline: MFU", lambda one: "-" if one.roofline is None else f"{one.roofline.mfu:.1%}"),
-        ("compiler's estimate of a step", lambda one: _time(one.compiler_seconds)),
+        ("compiler's estimate, loops once", lambda one: _time(one.compiler_seconds)),
         ("compiled in", lambda one: f"{one.compile_seconds:.0f} s"),
     ]
     return rows
