@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import branchnets
-from branchnets.engine import environment
+from branchnets.engine.records import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -38,7 +38,7 @@ from branchnets.data.stored.tfds import TfdsRecords
 from branchnets.data.streamed.decode import decoder_name
 from branchnets.data.streamed.rows import EvalRows, Part, Reading, TrainRows
 from branchnets.data.streamed.workers import Chunks, Rows
-from branchnets.engine.logging import format_table
+from branchnets.engine.records.logging import format_table
 from branchnets.errors import DataError
 
 MODEL = "coded_resnext29_10x11d_cifar10"

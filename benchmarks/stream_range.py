@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import variants
-from branchnets.engine.logging import format_table
+from branchnets.engine.records.logging import format_table
 from branchnets.errors import UserError
 from branchnets.registry import build_from_config
 

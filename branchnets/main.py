@@ -53,8 +53,8 @@ def _flags() -> flags.FlagValues:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     from branchnets.engine import config as configs
-    from branchnets.engine import distributed
-    from branchnets.engine.peers import joined, leave
+    from branchnets.engine.hosts import distributed
+    from branchnets.engine.hosts.peers import joined, leave
     from branchnets.engine.stopping import StopRequest
     from branchnets.errors import UserError
 
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _start(own: flags.FlagValues) -> None:
-    from branchnets.engine import distributed
+    from branchnets.engine.hosts import distributed
 
     distributed.initialize(
         own.coordinator_address, own.num_processes, own.process_id, own.initialization_timeout
@@ -95,11 +95,11 @@ def _train(command, own: flags.FlagValues) -> int:
 
 def _evaluate(command, own: flags.FlagValues) -> int:
     from branchnets import confusion
-    from branchnets.engine import alike, distributed
     from branchnets.engine import config as configs
     from branchnets.engine.evaluate import scalars
-    from branchnets.engine.logging import format_table
-    from branchnets.engine.rundir import RunDir
+    from branchnets.engine.hosts import alike, distributed
+    from branchnets.engine.records.logging import format_table
+    from branchnets.engine.records.rundir import RunDir
     from branchnets.engine.runs import load_run
 
     run_dir = RunDir(own.workdir, write=False)

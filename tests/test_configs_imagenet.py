@@ -14,7 +14,7 @@ from PIL import Image
 from branchnets import data
 from branchnets.data.sets import imagenet
 from branchnets.engine import config as configs
-from branchnets.engine.logging import read_metrics
+from branchnets.engine.records.logging import read_metrics
 from branchnets.engine.train import train
 
 TESTS = pathlib.Path(__file__).parent

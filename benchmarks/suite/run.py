@@ -18,7 +18,7 @@ import branchnets
 from benchmarks import timing
 from benchmarks.suite.plan import Job
 from benchmarks.suite.store import Record, Store
-from branchnets.engine import environment
+from branchnets.engine.records import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Timings of compilation must not find what was compiled before.

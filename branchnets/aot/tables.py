@@ -8,7 +8,7 @@ from branchnets.aot.cost import Cost
 from branchnets.aot.study import Claim
 from branchnets.aot.topologies import Topology
 from branchnets.engine.budget import size
-from branchnets.engine.logging import format_table
+from branchnets.engine.records.logging import format_table
 
 
 def heading(topology: Topology, name: str) -> str:

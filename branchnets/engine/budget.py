@@ -20,10 +20,10 @@ from ml_collections import ConfigDict
 
 from branchnets.data import Dataset, Split
 from branchnets.data.streamed.stream import AHEAD
-from branchnets.engine import distributed
+from branchnets.engine.hosts import distributed
 from branchnets.engine.leaves import nbytes
-from branchnets.engine.logging import format_table
-from branchnets.engine.progress import duration
+from branchnets.engine.records.logging import format_table
+from branchnets.engine.records.progress import duration
 from branchnets.engine.state import TrainState
 from branchnets.errors import ConfigError
 from branchnets.memory import Memory

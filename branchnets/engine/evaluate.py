@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from branchnets.engine import distributed
+from branchnets.engine.hosts import distributed
 from branchnets.engine.leaves import zeros
 from branchnets.families.base import EvalMode, Family, purpose_key
 

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 
 from branchnets import memory
-from branchnets.engine import budget, distributed
+from branchnets.engine import budget
 from branchnets.engine import mesh as meshes
 from branchnets.engine import step as steps
+from branchnets.engine.hosts import distributed
 from branchnets.engine.setup import Plan, Setup
 from branchnets.engine.state import TrainState
 from branchnets.families.base import Phase

@@ -7,7 +7,7 @@ import itertools
 from ml_collections import ConfigDict
 
 from branchnets import data
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.records.rundir import RunDir
 from branchnets.errors import ConfigError
 
 

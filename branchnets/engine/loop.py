@@ -11,16 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from branchnets.engine import budget, distributed, evaluate
+from branchnets.engine import budget, evaluate
 from branchnets.engine import mesh as meshes
-from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.executable import Executables
-from branchnets.engine.logging import MetricWriter, read_metrics
-from branchnets.engine.peers import Alone, Peers
+from branchnets.engine.hosts import distributed
+from branchnets.engine.hosts.peers import Alone, Peers
 from branchnets.engine.profiling import Profile, input_part
-from branchnets.engine.progress import Progress
+from branchnets.engine.records.logging import MetricWriter, read_metrics
+from branchnets.engine.records.progress import Progress
+from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.reestimate import reestimated
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.setup import Setup
 from branchnets.engine.state import TrainState
 from branchnets.engine.step import Tally

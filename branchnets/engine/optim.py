@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from branchnets.engine.resolve import Resolved
+from branchnets.engine.config.resolve import Resolved
 from branchnets.errors import ConfigError
 
 

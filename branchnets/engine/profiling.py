@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from branchnets.engine.stretch import parse
+from branchnets.engine.config.stretch import parse
 from branchnets.storage import AnyPath, as_path
 
 #: The compiled step as text, beside the trace: it says which module an operation belongs to.
@@ -40,7 +40,7 @@ class Profile:
       say: shows a message.
 
     Raises:
-      ConfigError: as :func:`branchnets.engine.stretch.parse`.
+      ConfigError: as :func:`branchnets.engine.config.stretch.parse`.
     """
 
     def __init__(

@@ -13,12 +13,12 @@ from ml_collections import ConfigDict
 
 from branchnets import data
 from branchnets.engine import config as configs
-from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.evaluate import Evaluator
 from branchnets.engine.fits import check_fits, check_names, trained_spec
-from branchnets.engine.logging import read_metrics
+from branchnets.engine.records.logging import read_metrics
+from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.reestimate import reestimated
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.setup import EvalSetup, normalised_as, prepare_evaluation
 from branchnets.engine.state import TrainState
 from branchnets.errors import ConfigError, RunDirError

@@ -9,15 +9,17 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from branchnets.engine import alike, budget, distributed, environment, peers, transfer
-from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine import budget, transfer
 from branchnets.engine.executable import Executables
+from branchnets.engine.hosts import alike, distributed, peers
 from branchnets.engine.loop import Loop
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.records import environment
+from branchnets.engine.records.rundir import RunDir
+from branchnets.engine.records.summary import summarise
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.setup import Setup, prepare
 from branchnets.engine.state import TrainState
 from branchnets.engine.stopping import StopRequest
-from branchnets.engine.summary import summarise
 from branchnets.errors import RunDirError, UserError
 
 

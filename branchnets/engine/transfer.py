@@ -10,10 +10,10 @@ import jax
 from ml_collections import ConfigDict
 
 from branchnets.engine import mesh as meshes
-from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.leaves import differences, leaf_name, listed
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.runs import checkpoint_step
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.setup import Setup
 from branchnets.errors import ConfigError
 from branchnets.storage import AnyPath, as_path

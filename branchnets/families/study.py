@@ -108,7 +108,7 @@ class Subject:
       track: wraps an iterable in a progress bar: ``track(items, title, total)``.
       studied: the data set's own name of the split that "test" gives.
       history: reads the lines that training wrote, oldest first: "step", "split", "epoch" and the
-        metrics by name (see :class:`branchnets.engine.logging.MetricWriter`).
+        metrics by name (see :class:`branchnets.engine.records.logging.MetricWriter`).
       others: finished runs to compare with, this one among them where it is finished.
       metrics: what evaluation gives of the split that is studied; empty where it was not asked for.
     """

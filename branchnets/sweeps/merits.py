@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.runs import load_run
 from branchnets.errors import UserError
 from branchnets.storage import AnyPath

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from branchnets import folders
-from branchnets.engine.rundir import replace
+from branchnets.engine.records.rundir import replace
 from branchnets.errors import ReportError
 from branchnets.families.base import Family
 from branchnets.report.content import Section, Table

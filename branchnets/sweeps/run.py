@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from branchnets.engine import config as configs
-from branchnets.engine.progress import duration
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.records.progress import duration
+from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED, StopRequest
 from branchnets.errors import RunDirError
 from branchnets.sweeps import results

@@ -23,8 +23,8 @@ import jax
 
 from branchnets import data
 from branchnets.data.outside import load_outside
-from branchnets.engine import environment
-from branchnets.engine.logging import format_table
+from branchnets.engine.records import environment
+from branchnets.engine.records.logging import format_table
 from branchnets.engine.runs import Run, load_run
 from branchnets.errors import UserError, unknown
 from branchnets.families.base import Family

@@ -154,7 +154,7 @@ def family_of(workdir: str | Path, overrides: Sequence[str] = ()) -> tuple[Any, 
     # Only here: most of this module needs no engine.
     from branchnets import data, families
     from branchnets.engine import config as configs
-    from branchnets.engine.rundir import RunDir
+    from branchnets.engine.records.rundir import RunDir
 
     config = configs.apply_overrides(RunDir(workdir, write=False).config(), overrides)
     return config, families.create(config, data.spec(None, config.data))

@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from branchnets.engine.logging import format_table
 from branchnets.engine.profiling import INPUT, PROGRAM, STEP
+from branchnets.engine.records.logging import format_table
 from branchnets.errors import UserError
 from branchnets.storage import RemotePath, as_path
 from branchnets.tools.common import Parser

@@ -80,7 +80,7 @@ if [ -z "$dry" ]; then
 fi
 
 # --gpus-per-node and not --gpus-per-task: every task sees all GPUs of its node, as those that
-# exchange gradients have to; each takes its share (branchnets/engine/cluster.py).
+# exchange gradients have to; each takes its share (branchnets/engine/hosts/cluster.py).
 # --signal=B: the batch script alone is told of the limit, and so can tell it from scancel.
 command=(sbatch "--nodes=$nodes" "--ntasks-per-node=$per_node" "--gpus-per-node=$gpus"
   "--time=$limit" "--signal=B:USR1@$notice" --requeue --open-mode=append "--chdir=$ROOT"

@@ -15,7 +15,7 @@ import time
 from pairs import free_port
 from run_states import assert_same_bits, final_state
 
-from branchnets.engine.logging import read_metrics
+from branchnets.engine.records.logging import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 SAVE_EVERY = 20

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from branchnets.engine import config as configs
-from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.setup import prepare
 
 

@@ -13,9 +13,9 @@ from branchnets import data, main
 from branchnets.data.prepare import resize
 from branchnets.engine import config as configs
 from branchnets.engine import setup as setups
-from branchnets.engine.checkpoint import Checkpoints
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.runs import load_run
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.errors import ConfigError
 from branchnets.families import base
 

@@ -8,7 +8,7 @@ from engine_commands import ALL
 
 from branchnets.data.device.resident import ResidentInput
 from branchnets.engine import train as training
-from branchnets.engine.checkpoint import Checkpoints
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.setup import prepare
 from branchnets.errors import TrainingError
 

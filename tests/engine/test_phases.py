@@ -11,9 +11,9 @@ from branchnets.engine import config as configs
 from branchnets.engine import mesh as meshes
 from branchnets.engine import step as steps
 from branchnets.engine import train as training
-from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.executable import Executables
 from branchnets.engine.loop import Loop
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.setup import prepare
 from branchnets.engine.stopping import PREEMPTED
 from branchnets.errors import ConfigError

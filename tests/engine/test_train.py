@@ -15,10 +15,10 @@ from run_states import assert_same_bits, final_state
 
 from branchnets import main
 from branchnets.engine import train as training
-from branchnets.engine.checkpoint import Checkpoints
-from branchnets.engine.logging import read_metrics
 from branchnets.engine.loop import Loop
+from branchnets.engine.records.logging import read_metrics
 from branchnets.engine.runs import load_run
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
 from branchnets.errors import DataError, TrainingError
 

@@ -14,13 +14,13 @@ from run_states import assert_same_bits, final_state
 
 from branchnets import confusion, main
 from branchnets import memory as memories
-from branchnets.engine import disk
 from branchnets.engine import train as training
-from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.evaluate import Evaluator
-from branchnets.engine.logging import read_metrics
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.records.logging import read_metrics
+from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.runs import load_run
+from branchnets.engine.saving import disk
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.errors import CheckpointError, ConfigError, RunDirError
 
 ONE = jax.devices()[:1]

@@ -11,10 +11,10 @@ import branchnets
 from branchnets.engine import config as configs
 from branchnets.engine import mesh as meshes
 from branchnets.engine import transfer
-from branchnets.engine.checkpoint import Checkpoints
 from branchnets.engine.leaves import leaf_name
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.runs import load_run
+from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.setup import prepare
 from branchnets.errors import ConfigError, DeployError
 

@@ -12,7 +12,7 @@ from PIL import Image
 import branchnets
 from branchnets.deploy.folder import RECORD
 from branchnets.engine import config as configs
-from branchnets.engine.rundir import RunDir
+from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.train import train
 from branchnets.errors import ConfigError, DeployError, RunDirError
 from branchnets.families.coded import slim

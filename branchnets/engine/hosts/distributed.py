@@ -1,0 +1,297 @@
+"""Several processes, one a host: how they find each other, and how they agree on something.
+
+What they agree on goes through the key-value store of JAX's coordination service: it needs no
+device, works before there is any, and lets a process that cannot go on say why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax._src.distributed import global_state  # orbax asks for it there, too
+
+from branchnets import errors
+from branchnets.engine.hosts import cluster, failure
+from branchnets.engine.hosts.cluster import Place
+from branchnets.engine.hosts.store import NOTES, JaxStore, first_line
+from branchnets.errors import ConfigError, PeerLost, UserError
+
+#: Seconds until a process that never arrives ends the others.
+INITIALIZATION_TIMEOUT = 300
+#: Seconds after which a process that gives no sign of life is lost, and JAX aborts the others
+#: (134), where no connection has broken before.
+HEARTBEAT_TIMEOUT = 60
+#: Seconds that one process waits for what another has to say, and between two looks for it.
+_PATIENCE, _LOOK = 3600.0, 0.05
+#: Seconds after which it says what it waits for.
+_TELL = 30.0
+
+_turns = itertools.count()
+
+
+# Start
+
+
+def initialize(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: int = INITIALIZATION_TIMEOUT,
+) -> None:
+    """Starts `jax.distributed` where there are several processes; before anything asks for devices.
+
+    Without arguments the place of this process is what a TPU pod or SLURM says; elsewhere, and
+    where there is one process in all, nothing is started.
+
+    Args:
+      coordinator_address: HOST:PORT of process 0, the port free there.
+      num_processes: how many there are.
+      process_id: which one this is, 0 to num_processes - 1.
+      timeout: seconds to wait for all of them. After that the process ends, with a message and the
+        status of PeerLost.
+
+    Raises:
+      UserError: the place is not known in whole, or cannot be used.
+    """
+    place = cluster.place(coordinator_address, num_processes, process_id, timeout)
+    if place is None or place.count == 1:
+        return
+    others = f"the other {place.count - 1}" if place.process == 0 else "process 0"
+    _say(f"{_named(place)}: waiting for {others} at {place.address}, at most {timeout} s ...")
+    try:
+        # Its handler of SIGTERM would replace, or be replaced by, that of engine/stopping.py, and
+        # engine/hosts/peers.py does what it is for.
+        jax.config.update("jax_enable_preemption_service", False)
+        with _at_most(timeout, place):
+            jax.distributed.initialize(
+                place.address,
+                place.count,
+                place.process,
+                local_device_ids=place.local_devices,
+                cluster_detection_method="deactivate",  # done
+                # JAX would abort the process: it is ended before that, with a message.
+                initialization_timeout=timeout + 60,
+                heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+            )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"{_named(place)} cannot start at {place.address}: {first_line(error)}. On process 0 "
+            "the port must be free."
+        ) from error
+    if place.process == 0:
+        _say(f"all {place.count} processes are there.")
+
+
+@contextlib.contextmanager
+def _at_most(timeout: float, place: Place) -> Iterator[None]:
+    """Ends the process if what is inside, where Python hears no signal, takes longer."""
+
+    def end() -> None:
+        _say(f"error: {_not_there(place, timeout)}")
+        os._exit(PeerLost.exit_status)
+
+    timer = threading.Timer(timeout, end)
+    timer.daemon = True
+    timer.start()
+    main = threading.current_thread() is threading.main_thread()
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL) if main else None  # Ctrl-C ends it
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if main:
+            signal.signal(signal.SIGINT, interrupted or signal.SIG_DFL)
+
+
+def _not_there(place: Place, timeout: float) -> str:
+    if place.process == 0:
+        return (
+            f"not all of {place.count} processes came to {place.address} within {timeout:g} s. "
+            f"{cluster.connected_text(place.address)} Each of the others says on its own standard "
+            "error which address it tries: look at those that do not, start all of them with the "
+            "same --coordinator_address and --num_processes and numbers from 0 to "
+            f"{place.count - 1}, or give a longer --initialization_timeout."
+        )
+    return (
+        f"process {place.process} of {place.count} found no process 0, or not all others, at "
+        f"{place.address} within {timeout:g} s. See whether process 0 runs, says that it waits at "
+        "this address, and can be reached from here (its port may be closed), or give a longer "
+        "--initialization_timeout."
+    )
+
+
+def _named(place: Place) -> str:
+    return f"process {place.process} of {place.count} ({socket.gethostname()})"
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+# Who we are, without starting any device
+
+
+def several() -> bool:
+    """Whether this process is one of several."""
+    return count() > 1
+
+
+def count() -> int:
+    """How many processes there are."""
+    return global_state.num_processes if global_state.client is not None else 1
+
+
+def process() -> int:
+    """Which of them this one is."""
+    return global_state.process_id if global_state.client is not None else 0
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return process() == 0
+
+
+# Failure
+
+
+def tell_failed(error: BaseException) -> None:
+    """Tells the other processes, which may wait for this one, of what ends it."""
+    if several():
+        failure.tell(JaxStore(patience=0.0), process(), error)
+
+
+def waits(whom: str | None = None) -> Iterator[None]:
+    """Goes on for ever, with pauses, until another process has failed.
+
+    Args:
+      whom: what is waited for, to be told where it takes long.
+
+    Raises:
+      PeerLost: another process does not come, or said that it has failed.
+    """
+    started, told = time.monotonic(), False
+    while True:
+        # First: whoever failed may have done before that what is waited for.
+        failed = failure.told(JaxStore().all(NOTES), process()) if several() else None
+        yield
+        if failed is not None:
+            raise failed
+        waited = time.monotonic() - started
+        if whom is not None and waited > _PATIENCE:
+            raise PeerLost(f"{whom} did not come to an agreement in {_PATIENCE:g} s.")
+        if whom is not None and waited > _TELL and not told:
+            told = True
+            _say(f"process {process()}: waiting for {whom} ...")
+        # All of them ask process 0: the more there are, the more rarely.
+        time.sleep(min(max(_LOOK, count() / 256), waited / 10))
+
+
+# Agreement.  Every process calls these in the same order, from its main thread.
+
+
+def gathered(value: Any) -> list[Any]:
+    """What each process gives, on all of them, in their order.
+
+    Args:
+      value: fit for JSON.
+
+    Raises:
+      PeerLost: another process does not come, or said that it has failed.
+    """
+    value = json.loads(json.dumps(value))  # as the others get it
+    if not several():
+        return [value]
+    store, turn = JaxStore(), f"agreed/{next(_turns)}"
+    if process() != 0:
+        store.set(f"{turn}/of/{process()}", json.dumps(value))
+        return json.loads(_awaited("process 0", lambda: store.get(f"{turn}/all")))
+    values, given = [value], {}
+    while len(values) < count():
+        other = str(len(values))
+        if other not in given:  # those of all that have come, at one time
+            given = _awaited(
+                f"process {other}",
+                lambda: found if other in (found := store.all(f"{turn}/of")) else None,  # noqa: B023
+            )
+        values.append(json.loads(given[other]))
+    store.set(f"{turn}/all", json.dumps(values))
+    return values
+
+
+def _awaited(whom: str, look: Callable[[], Any]) -> Any:
+    for _ in waits(whom):
+        if (found := look()) is not None:
+            return found
+    raise AssertionError("waits has no end")
+
+
+def together() -> None:
+    """Returns when every process has come here."""
+    gathered(None)
+
+
+def on_first_process(function: Callable[[], Any]) -> Any:
+    """What a function gives on the first process, the only one that calls it, on all of them.
+
+    Args:
+      function: gives something fit for JSON.
+
+    Raises:
+      UserError: raised by it; on the other processes one of the same class, with its message.
+    """
+    if not several():
+        return function()
+    given: dict[str, Any] | None = None
+    raised: UserError | None = None
+    if is_first():
+        try:
+            given = {"value": function()}
+        except UserError as error:
+            given, raised = {"kind": type(error).__name__, "text": str(error)}, error
+    given = gathered(given)[0]
+    if raised is not None:
+        raise raised
+    if "kind" in given:
+        raise getattr(errors, given["kind"], UserError)(f"process 0: {given['text']}")
+    return given["value"]
+
+
+def smallest(value: int | None) -> int | None:
+    """The smallest number that any process gives; None where none gives one."""
+    return min((found for found in gathered(value) if found is not None), default=None)
+
+
+def total(value: int) -> int:
+    """The sum of what all processes give."""
+    return sum(gathered(value))
+
+
+def check_equal(name: str, value: Any, advice: str) -> None:
+    """Refuses, on every process, that one has something else than the first.
+
+    Args:
+      name: of what must be the same.
+      value: fit for JSON.
+      advice: what to do.
+
+    Raises:
+      ConfigError: names the processes and what they have.
+    """
+    values = gathered(value)
+    other = [number for number, found in enumerate(values) if found != values[0]]
+    if other:
+        raise ConfigError(
+            f"{name} of process 0 is {values[0]}, and that of process {other[0]} is "
+            f"{values[other[0]]}{f' (also of {other[1:]})' if other[1:] else ''}. {advice}"
+        )

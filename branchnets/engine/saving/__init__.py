@@ -1,0 +1,1 @@
+"""Checkpoints: saved, listed, checked and restored, on a disk or an object store."""
