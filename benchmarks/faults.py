@@ -63,9 +63,9 @@ class Counted:
     notes: tuple[str, ...]
 
 
-_CHECKPOINT, _STREAM = "engine/test_checkpoint.py", "data/test_stream.py"
-_KILL, _DISK = "engine/test_faults_kill.py", "engine/test_faults_disk.py"
-_PAIR = "engine/test_faults_pair.py"
+_CHECKPOINT, _STREAM = "engine/saving/test_checkpoint.py", "data/test_stream.py"
+_KILL, _DISK = "engine/test_faults_kill.py", "engine/saving/test_faults_disk.py"
+_PAIR = "engine/hosts/test_faults_pair.py"
 
 FAULTS = (
     Fault(
@@ -144,7 +144,7 @@ FAULTS = (
         "training is refused with one line, evaluation works, no file is changed",
         (
             f"{_DISK}::test_a_read_only_directory_is_refused_and_can_be_evaluated",
-            "engine/test_rundir.py::test_a_directory_that_cannot_be_written",
+            "engine/records/test_rundir.py::test_a_directory_that_cannot_be_written",
         ),
     ),
     Fault(
@@ -165,8 +165,8 @@ FAULTS = (
         "SIGKILL in the middle of exchanging a checkpoint for one with metrics",
         "put right at the next start: one of the two is in its place and whole, nothing is left",
         (
-            "engine/test_checkpoint_replace.py::test_an_exchange_that_is_cut_short_is_put_right",
-            "engine/test_checkpoint_replace.py::"
+            "engine/saving/test_checkpoint_replace.py::test_an_exchange_that_is_cut_short_is_put_right",
+            "engine/saving/test_checkpoint_replace.py::"
             "test_the_old_state_comes_back_where_the_new_one_is_damaged",
         ),
     ),
@@ -180,10 +180,10 @@ FAULTS = (
         "a signal to one of two to five processes, simulated by threads",
         "all stop after the same step, or all come to the end",
         (
-            "engine/test_peers.py::test_all_stop_after_the_same_step",
-            "engine/test_peers.py::"
+            "engine/hosts/test_peers.py::test_all_stop_after_the_same_step",
+            "engine/hosts/test_peers.py::"
             "test_a_signal_before_the_first_step_stops_after_it_and_two_signals_are_one",
-            "engine/test_peers.py::test_a_signal_at_the_end_changes_nothing_and_holds_nobody_up",
+            "engine/hosts/test_peers.py::test_a_signal_at_the_end_changes_nothing_and_holds_nobody_up",
         ),
         "several",
     ),
@@ -200,7 +200,7 @@ FAULTS = (
         "the newest checkpoint damaged, and all of them, with two processes",
         "both restore the same older step; both refuse with an error",
         (
-            "engine/test_checkpoint_processes.py::"
+            "engine/saving/test_checkpoint_processes.py::"
             "test_two_processes_save_agree_on_damage_and_restore",
         ),
         "several",
