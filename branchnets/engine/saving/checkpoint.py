@@ -20,21 +20,18 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 from flax import traverse_util
 
 from branchnets import storage
 from branchnets.engine.hosts import distributed, failure
-from branchnets.engine.leaves import abstract, differences, listed, named, nbytes, zeros
-from branchnets.engine.saving import disk, filelist, orbaxlog
+from branchnets.engine.leaves import named, nbytes
+from branchnets.engine.saving import disk, filelist, orbaxlog, reading
 from branchnets.engine.saving.stored import Stored
 from branchnets.errors import CheckpointError, PeerLost, SaveError, StorageError, UserError
 from branchnets.storage import AnyPath, as_path
 
-_ITEM = "default"  # orbax's name for the one item of a step
 # Written by orbax after the list of files is made; nothing of the state is in them.
 _REWRITTEN = ("_CHECKPOINT_METADATA", "commit_success.txt")
-_VARIABLES = ("params", "model_state", "ema")  # fields of a TrainState
 
 
 def _print(message: str) -> None:
@@ -394,43 +391,7 @@ class Checkpoints:
         chosen = _on_first_process(lambda: self._stored.choose(step))
         if chosen is None:
             return None
-        folder = self._stored.folder(chosen) / _ITEM
-        wanted = named(template)
-        with self._reading(folder) as (reader, place):
-            stored = named(reader.metadata(place).tree)
-        _refuse(folder.parent, differences(stored, wanted, partial=partial))
-        read = {p: abstract(leaf) for p, leaf in wanted.items() if math.prod(leaf.shape)}
-        tree = traverse_util.unflatten_dict(read)
-        with self._reading(folder) as (reader, place):
-            restored = reader.restore(
-                place,
-                args=ocp.args.PyTreeRestore(
-                    tree,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(tree),
-                    partial_restore=True,
-                ),
-            )
-        found = traverse_util.flatten_dict(restored)
-        leaves = [found[path] if path in found else zeros(leaf) for path, leaf in wanted.items()]
-        return jax.tree.unflatten(jax.tree.structure(template), leaves), chosen
-
-    @contextlib.contextmanager
-    def _reading(self, folder: AnyPath) -> Iterator[tuple[ocp.PyTreeCheckpointHandler, epath.Path]]:
-        """What reads a state, not asking for orbax's own mark of a whole one, and where.
-
-        Raises CheckpointError in place of whatever orbax raises.
-        """
-        reader = ocp.PyTreeCheckpointHandler()
-        try:
-            yield reader, epath.Path(str(folder))
-        except Exception as error:
-            if failure.of_jax(error):
-                raise  # of the devices, or of the other processes
-            raise CheckpointError(
-                f"the checkpoint {folder.parent} cannot be read: {disk.reason(error)}."
-            ) from error
-        finally:
-            reader.close()
+        return reading.state(self._stored.folder(chosen), template, partial), chosen
 
     def variables(
         self, step: int | None, sharding: jax.sharding.Sharding
@@ -452,32 +413,11 @@ class Checkpoints:
         chosen = _on_first_process(lambda: self._stored.choose(step))
         if chosen is None:
             return None
-        with self._reading(self._stored.folder(chosen) / _ITEM) as (reader, place):
-            stored = named(reader.metadata(place).tree)
-        template = {
-            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-            for path, leaf in stored.items()
-            if path[0] in _VARIABLES
-        }
-        restored = self.restore(traverse_util.unflatten_dict(template), chosen, partial=True)
-        assert restored is not None
-        found = named(restored[0])
-        # Running averages come last, in place of what they are averages of.
-        order = sorted(found, key=lambda path: _VARIABLES.index(path[0]))
-        return {"/".join(path[1:]): found[path] for path in order}, chosen
+        return reading.variables(self._stored.folder(chosen), sharding), chosen
 
 
 def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
-
-
-def _refuse(folder: AnyPath, lines: list[str]) -> None:
-    if not lines:
-        return
-    raise CheckpointError(
-        f"the checkpoint {folder} holds another model or optimizer state than this one. "
-        "Nothing was changed. The differences:\n  " + listed(lines)
-    )
 
 
 def _on_first_process(function: Callable[[], Any]) -> Any:
