@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from branchnets.aot import hlo
+from branchnets.aot.loops import Runs
 
 KINDS = (
     "all-reduce",
@@ -26,7 +27,8 @@ class Collective:
     Attributes:
       kind: of :data:`KINDS`.
       operand_bytes: that a device puts in.
-      in_loop: whether it is inside a loop, and so may happen several times.
+      in_loop: whether it is inside a loop.
+      times: that it happens in a step; of a loop of unknown length, as if that ran once.
       op_name: where in the traced function it comes from.
     """
 
@@ -34,18 +36,20 @@ class Collective:
     operand_bytes: int
     in_loop: bool
     op_name: str
+    times: int = 1
 
 
-def collectives(program: hlo.Program) -> list[Collective]:
+def collectives(program: hlo.Program, runs: Runs) -> list[Collective]:
     """The collectives of a program; of a pair of start and done, the start alone counts."""
     found = []
-    for name, looped in program.reached():
+    for name, times in runs.times.items():
         computation = program.computations[name]
         for instruction in computation.values():
             kind = instruction.opcode.removesuffix("-start")
             if kind in KINDS:
                 size = _operand_bytes(instruction, computation)
-                found.append(Collective(kind, size, looped, instruction.op_name))
+                looped = name in runs.inside
+                found.append(Collective(kind, size, looped, instruction.op_name, times))
     return found
 
 
@@ -58,7 +62,11 @@ def _operand_bytes(instruction: hlo.Instruction, computation: dict[str, hlo.Inst
 
 
 def by_kind(found: Iterable[Collective]) -> list[dict[str, Any]]:
-    """Kind, count, operand bytes and how many are in loops, of every kind there is."""
+    """Kind, count, operand bytes and how many are in loops, of every kind there is.
+
+    "count" and "operand_bytes" are those of the program's text; "times" and "moved_bytes" count
+    what is in a loop as often as it happens.
+    """
     found = list(found)
     rows = []
     for kind in KINDS:
@@ -70,6 +78,8 @@ def by_kind(found: Iterable[Collective]) -> list[dict[str, Any]]:
                     "count": len(own),
                     "operand_bytes": sum(one.operand_bytes for one in own),
                     "in_loops": sum(one.in_loop for one in own),
+                    "times": sum(one.times for one in own),
+                    "moved_bytes": sum(one.times * one.operand_bytes for one in own),
                 }
             )
     return rows

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 
 from branchnets.aot import collectives as exchanges
-from branchnets.aot import hlo, roofline
+from branchnets.aot import hlo, loops, roofline
 from branchnets.aot.steps import Step
 from branchnets.aot.topologies import Topology
+from branchnets.aot.totals import totals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +29,20 @@ class Cost:
       argument_bytes, output_bytes, alias_bytes, temp_bytes, code_bytes: by the compiler; outputs
         that take the place of arguments are in `alias_bytes` too.
       peak_bytes: at once, what waits beside the step included.
-      hbm_bytes: memory of a device.
+      hbm_bytes: memory of a device, as published.
+      usable_bytes: what of it the compiler gives to a program.
       flops, bytes_accessed: by the compiler, which counts what is inside a loop once.
+      total_flops, total_bytes: with what is inside a loop as often as it runs.
       loops: how many the program has.
-      parameter_bytes: of what has gradients.
+      unknown_loops: of these, those whose length it does not tell: they count once in the totals
+        too, which are lower bounds then.
+      parameter_bytes: of the network.
       compile_seconds: wall time, tracing included.
-      compiler_seconds: its own estimate of the step; None where it gives none.
+      compiler_seconds: its own estimate of the step, loops once; None where it gives none.
+      total_compiler_seconds: the same, prolonged by the cycles that it expects in loops.
       collectives: kind, count, operand bytes and how many are in loops.
       exchanges: one by one.
-      roofline: an estimate of time. The parts of a batch that is computed in several are counted
-        as often as they are, and the update with them, which is a little too much.
+      roofline: an estimate of time from the totals.
       needed_bytes: of a step that does not fit, where the compiler told it.
       reason: likewise, its words.
       largest_batch: of a step that does not fit: the largest batch that does, 0 for none; None
@@ -51,6 +56,7 @@ class Cost:
     fits: bool
     parts: dict[str, int]
     hbm_bytes: int
+    usable_bytes: int
     parameter_bytes: int
     compile_seconds: float
     argument_bytes: int | None = None
@@ -61,8 +67,12 @@ class Cost:
     peak_bytes: int | None = None
     flops: float | None = None
     bytes_accessed: float | None = None
+    total_flops: float | None = None
+    total_bytes: float | None = None
     loops: int | None = None
+    unknown_loops: int | None = None
     compiler_seconds: float | None = None
+    total_compiler_seconds: float | None = None
     collectives: list[dict[str, Any]] | None = None
     exchanges: list[exchanges.Collective] = dataclasses.field(default_factory=list)
     roofline: roofline.Roofline | None = None
@@ -72,8 +82,9 @@ class Cost:
 
     @property
     def images_per_second(self) -> float | None:
-        """Of all devices, by the roofline."""
-        return self.batch_size / self.roofline.step_seconds if self.roofline else None
+        """Of all devices, by the roofline; None where that is a lower bound of time."""
+        known = self.roofline is not None and not self.unknown_loops
+        return self.batch_size / self.roofline.step_seconds if known else None  # type: ignore[union-attr]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; the exchanges one by one are left out."""
@@ -96,6 +107,7 @@ def cost(step: Step, topology: Topology) -> Cost:
         batch_size=step.batch_size,
         parts=step.parts,
         hbm_bytes=topology.hbm_bytes,
+        usable_bytes=topology.usable_bytes,
         parameter_bytes=step.trained_bytes,
     )
     try:
@@ -111,36 +123,45 @@ def cost(step: Step, topology: Topology) -> Cost:
 
 def _of(compiled: Any, step: Step, topology: Topology, known: dict[str, Any]) -> Cost:
     memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
-    program = hlo.parse(compiled.as_text())
-    found = exchanges.collectives(program)
+    text = compiled.as_text()
+    program = hlo.parse(text)
+    runs = loops.runs(program)
+    found = exchanges.collectives(program, runs)
+    whole = totals(text, program, runs, analysis)
     own = memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = memory.argument_size_in_bytes + max(own, 0) + memory.temp_size_in_bytes
     peak += memory.generated_code_size_in_bytes + step.waiting_bytes
-    flops, moved = float(analysis["flops"]), float(analysis["bytes accessed"])
     devices = len(topology.devices)
+    estimate = roofline.estimate(
+        topology.chip,
+        devices,
+        flops=whole.flops,
+        bytes_accessed=whole.bytes_accessed,
+        model_flops=step.model_flops * step.batch_size / devices,
+        collectives=found,
+    )
+    if whole.unknown_loops:
+        estimate = dataclasses.replace(estimate, mfu=None)
     return Cost(
         **known,
-        fits=peak <= topology.hbm_bytes,
+        fits=peak <= topology.usable_bytes,
         argument_bytes=memory.argument_size_in_bytes,
         output_bytes=memory.output_size_in_bytes,
         alias_bytes=memory.alias_size_in_bytes,
         temp_bytes=memory.temp_size_in_bytes,
         code_bytes=memory.generated_code_size_in_bytes,
         peak_bytes=peak,
-        flops=flops,
-        bytes_accessed=moved,
-        loops=program.count("while"),
+        flops=float(analysis["flops"]),
+        bytes_accessed=float(analysis["bytes accessed"]),
+        total_flops=whole.flops,
+        total_bytes=whole.bytes_accessed,
+        loops=len(runs.loops),
+        unknown_loops=whole.unknown_loops,
         compiler_seconds=analysis.get("optimal_seconds"),
+        total_compiler_seconds=whole.seconds,
         collectives=exchanges.by_kind(found),
         exchanges=found,
-        roofline=roofline.estimate(
-            topology.chip,
-            devices,
-            flops=flops * step.turns,
-            bytes_accessed=moved * step.turns,
-            model_flops=step.model_flops * step.batch_size / devices,
-            collectives=[one for one in found for _ in range(step.turns if one.in_loop else 1)],
-        ),
+        roofline=estimate,
     )
 
 

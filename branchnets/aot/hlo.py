@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 _BITS = {"pred": 8, "token": 0, "opaque": 0}
 # A type's element: "bf16[8,128]{1,0:T(8,128)(2,1)}"; the layout plays no role here.
 _ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,<= ]*)\]")
 _NAME = re.compile(r"%?([\w.\-]+)")
-_INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = ")
+_INSTRUCTION = re.compile(r"\s*(ROOT )?%?([\w.\-]+) = ")
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
 _CALLED = re.compile(
     r"\b(body|condition|calls|to_apply|branch_computations|called_computations|"
     r"true_computation|false_computation)=(\{[^}]*\}|%?[\w.\-]+)"
 )
 _BRACKET = re.compile(r"[()]")
-_OP_NAME = re.compile(r'op_name="([^"]*)"')
+_OP_NAME = re.compile(r'op_name="((?:[^"\\]|\\.)*)"')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class Instruction:
       operands: names.
       called: attribute -> computations, such as "body" of a loop.
       op_name: where in the traced function it comes from; "" where it is not said.
-      text: the attributes, as written.
+      text: the attributes, as written, without the compiler's own.
+      root: whether it is the result of its computation.
+      trips: of a loop, how often its body runs, where the compiler wrote it down.
+      cycles: that it takes, by the compiler for a TPU; 0 where it does not say.
     """
 
     name: str
@@ -41,6 +46,9 @@ class Instruction:
     called: dict[str, tuple[str, ...]]
     op_name: str
     text: str
+    root: bool = False
+    trips: int | None = None
+    cycles: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,28 +63,20 @@ class Program:
     entry: str
     computations: dict[str, dict[str, Instruction]]
 
-    def reached(self) -> Iterator[tuple[str, bool]]:
-        """(computation, whether inside a loop) of all that may run, each once."""
-        seen: dict[str, bool] = {}
-        ahead = [(self.entry, False)]
-        while ahead:
-            name, looped = ahead.pop()
-            if name not in self.computations or seen.get(name) in (True, looped):
-                continue
-            seen[name] = looped
-            for instruction in self.computations[name].values():
-                inside = looped or instruction.opcode == "while"
-                for callees in instruction.called.values():
-                    ahead += [(callee, inside) for callee in callees]
-        return iter(seen.items())
+    def reached(self) -> list[str]:
+        """The computations that may run, callers before what they call."""
+        found: dict[str, None] = {}
 
-    def count(self, opcode: str) -> int:
-        """Instructions of an opcode that may run."""
-        return sum(
-            instruction.opcode == opcode
-            for name, _ in self.reached()
-            for instruction in self.computations[name].values()
-        )
+        def visit(name: str) -> None:
+            if name in found or name not in self.computations:
+                return
+            for instruction in self.computations[name].values():
+                for callee in itertools.chain(*instruction.called.values()):
+                    visit(callee)
+            found[name] = None  # after all that it calls
+
+        visit(self.entry)
+        return list(reversed(found))
 
 
 def nbytes(type_text: str) -> int:
@@ -113,12 +113,12 @@ def parse(text: str) -> Program:
         elif line.startswith("}"):
             current = None
         elif (match := _INSTRUCTION.match(line)) is not None:
-            instruction = _instruction(match[1], line[match.end() :])
+            instruction = _instruction(match[2], line[match.end() :], root=bool(match[1]))
             current[instruction.name] = instruction
     return Program(entry, computations)
 
 
-def _instruction(name: str, rest: str) -> Instruction:
+def _instruction(name: str, rest: str, root: bool) -> Instruction:
     if "/*" in rest:
         rest = re.sub(r"/\*.*?\*/", "", rest)
     end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.find(" ")
@@ -126,14 +126,17 @@ def _instruction(name: str, rest: str) -> Instruction:
     opening = rest.find("(")
     closing = _closing(rest, opening)
     operands = _names(rest[opening + 1 : closing])
-    text = rest[closing + 1 :].partition("backend_config=")[0]  # which may be very long
+    text, _, private = rest[closing + 1 :].partition("backend_config=")  # which may be very long
     called = {
         attribute: tuple(_NAME.findall(value.strip("{}")))
         for attribute, value in _CALLED.findall(text)
     }
-    found = _OP_NAME.search(text)
+    origin, trips, cycles = _OP_NAME.search(text), _TRIPS.search(private), _CYCLES.search(private)
     return Instruction(
-        name, kind, rest[:opening], operands, called, found[1] if found else "", text
+        *(name, kind, rest[:opening], operands, called, origin[1] if origin else "", text),
+        root,
+        int(trips[1]) if trips else None,
+        int(cycles[1]) if cycles else 0,
     )
 
 

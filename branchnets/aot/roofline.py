@@ -11,7 +11,10 @@ from branchnets.aot.collectives import Collective
 
 @dataclass(frozen=True)
 class Roofline:
-    """An estimate from peak rates; seconds. No step is faster than the first two.
+    """An estimate from peak rates; seconds. No step is faster than computing takes.
+
+    The bytes are those that the program names, operands and results of each fusion: what stays on
+    the chip between two of them is counted too, so that memory may take less.
 
     S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009, with the network added:
     time = max(FLOPs / peak, bytes / bandwidth) + network, as if nothing were sent while computing.
@@ -22,14 +25,15 @@ class Roofline:
       network_seconds: for the collectives, bandwidth alone.
       step_seconds: of the step.
       mfu: model FLOPs utilisation: the products of the network's layers, a multiplication and an
-        addition counted as two, over what the chip could do in that time.
+        addition counted as two, over what the chip could do in that time in bfloat16; None where
+        the program has loops of unknown length.
     """
 
     compute_seconds: float
     memory_seconds: float
     network_seconds: float
     step_seconds: float
-    mfu: float
+    mfu: float | None
 
 
 def estimate(
@@ -48,11 +52,11 @@ def estimate(
       devices: of the whole mesh.
       flops, bytes_accessed: of the compiled program, on one device.
       model_flops: of the network's layers, on one device.
-      collectives: of the program; those in loops count once.
+      collectives: of the program, each as often as it happens.
     """
     compute = flops * chip.devices / chip.flops
     memory = bytes_accessed * chip.devices / chip.bandwidth
-    sent = sum(sent_bytes(one, devices) for one in collectives)
+    sent = sum(one.times * sent_bytes(one, devices) for one in collectives)
     network = sent * chip.devices / chip.network
     seconds = max(compute, memory) + network
     peak = chip.flops / chip.devices
@@ -61,11 +65,11 @@ def estimate(
 
 
 def sent_bytes(one: Collective, devices: int) -> float:
-    """What a device sends at least: n bytes put into an all-reduce over D are 2 n (D - 1) / D.
+    """What a device sends at least, each time.
 
-    Every other device needs what it gathers, n (D - 1); of what it scatters, a D-th stays. R.
-    Thakur, R. Rabenseifner, W. Gropp, "Optimization of collective communication operations in
-    MPICH", 2005.
+    Of n bytes put into an all-reduce over D devices, 2 n (D - 1) / D. Every other device needs what
+    it gathers, n (D - 1); of what it scatters, a D-th stays. R. Thakur, R. Rabenseifner, W. Gropp,
+    "Optimization of collective communication operations in MPICH", 2005.
     """
     share = (devices - 1) / devices
     if one.kind == "all-reduce":

@@ -28,8 +28,7 @@ class Step:
         backward.
       parts: what is on each device while it runs, by name: bytes.
       waiting_bytes: of these, what the compiler does not see: it is no argument of the step.
-      trained_bytes: parameters that have gradients.
-      turns: that the batch is computed in, one after the other.
+      trained_bytes: parameters, which in training have gradients.
     """
 
     name: str
@@ -39,7 +38,6 @@ class Step:
     parts: dict[str, int]
     waiting_bytes: int
     trained_bytes: int
-    turns: int = 1
 
 
 def steps(config: ConfigDict, devices: list[Any]) -> Iterator[Step]:
@@ -57,8 +55,9 @@ def steps(config: ConfigDict, devices: list[Any]) -> Iterator[Step]:
     yield from _evaluation(plan)
 
 
-def _macs(plan: Plan) -> int:
-    return plan.family.layer_macs(plan.family.model, plan.dataset.image_shape)
+def _macs(plan: Plan, image_shape: tuple[int, ...]) -> int:
+    height, width, channels = image_shape
+    return plan.family.layer_macs(plan.family.model, (height, width, channels))
 
 
 def _state(plan: Plan) -> dict[str, int]:
@@ -82,11 +81,10 @@ def _training(plan: Plan) -> Iterator[Step]:
             f"train:{mode}" if len(phases) > 1 else "train",
             lambda phase=phase: executable.lower(plan, phase, arrays)[0],  # type: ignore[misc]
             plan.config.batch_size,
-            6.0 * _macs(plan),
+            6.0 * _macs(plan, plan.dataset.image_shape),
             {**_state(plan), "input": size + ahead},
             ahead,
             nbytes(plan.abstract_state().params),
-            plan.config.optimizer.accumulate_steps,
         )
 
 
@@ -101,10 +99,10 @@ def _evaluation(plan: Plan) -> Iterator[Step]:
             f"eval:{mode}" if mode else "eval",
             lambda mode=mode: evaluator.lower(mode, state.averaged, state.extra, batch),  # type: ignore[misc]
             len_of(batch),
-            2.0 * _macs(plan),
+            2.0 * _macs(plan, batch["image"].shape[1:]),
             parts,
             sum(parts.values()) - own,
-            0,
+            nbytes(state.params),
         )
 
 

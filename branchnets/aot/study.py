@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from branchnets.aot import fits, topologies
@@ -15,6 +16,8 @@ from branchnets.aot.topologies import Topology
 
 #: How far FLOPs and bytes of a device may differ between numbers of devices.
 TOLERANCE = 0.01
+#: What all-reduces may carry, of the parameters' bytes in the compute type.
+GRADIENTS = (0.95, 1.15)
 #: All-reduces of a training step whose statistics stay on their devices.
 MOST_ALL_REDUCES = 4
 
@@ -63,7 +66,7 @@ def _largest(
         return cost(step, topology).fits
 
     used = found.needed_bytes or found.peak_bytes
-    guess = int(found.batch_size * found.hbm_bytes / used) if used else None
+    guess = int(found.batch_size * found.usable_bytes / used) if used else None
     return fits.largest(enough, least, found.batch_size, guess)
 
 
@@ -126,9 +129,10 @@ def claims(found: Sequence[Cost], config: ConfigDict, per_device: int) -> list[C
         return [Claim("every size fits", False, f"not on {missing}")]
     spreads = [
         _spread(what, [getattr(one, field) for one in found])
-        for what, field in (("FLOPs", "flops"), ("bytes", "bytes_accessed"))
+        for what, field in (("FLOPs", "total_flops"), ("bytes", "total_bytes"))
     ]
-    return [*spreads, _gradients(found), _gathers(found), _all_reduces(found, config, per_device)]
+    rest = _gradients(found, config), _gathers(found), _all_reduces(found, config, per_device)
+    return [*spreads, *rest]
 
 
 def _spread(what: str, values: Sequence[float]) -> Claim:
@@ -140,34 +144,47 @@ def _spread(what: str, values: Sequence[float]) -> Claim:
     )
 
 
-def _gradients(found: Sequence[Cost]) -> Claim:
+def _gradients(found: Sequence[Cost], config: ConfigDict) -> Claim:
     # Kernels are rounded to the compute type before they are used, so that their gradients are of
-    # that type: with bfloat16, half the bytes of the float32 parameters.
-    ratios = [_operands(one, "all-reduce") / one.parameter_bytes for one in found]
+    # that type; those of the last layer and of batch norm, and the statistics, are float32 always.
+    share = jnp.dtype(config.dtype).itemsize / 4
+    ratios = [_moved(one, "all-reduce") / (share * one.parameter_bytes) for one in found]
+    low, high = GRADIENTS
     return Claim(
-        "all-reduces carry the gradients, in the compute type, and little else: 0.45 to 1.10 of "
-        "the parameters' bytes, the same to 1%",
-        all(0.45 <= ratio <= 1.10 for ratio in ratios) and max(ratios) <= 1.01 * min(ratios),
+        f"all-reduces carry the gradients once, in {config.dtype}, and little else: {low:.2f} to "
+        f"{high:.2f} of the parameters' bytes in that type, the same to {TOLERANCE:.0%}",
+        all(low <= ratio <= high for ratio in ratios)
+        and max(ratios) <= (1 + TOLERANCE) * min(ratios),
         ", ".join(f"{ratio:.3f}" for ratio in ratios),
     )
 
 
-def _operands(one: Cost, kind: str) -> int:
-    return sum(c.operand_bytes for c in one.exchanges if c.kind == kind)
+def _moved(one: Cost, kind: str) -> int:
+    return sum(c.times * c.operand_bytes for c in one.exchanges if c.kind == kind)
 
 
 def _gathers(found: Sequence[Cost]) -> Claim:
-    others = {c.kind: c for one in found for c in one.exchanges if c.kind != "all-reduce"}
-    shown = ", ".join(f"{kind} in {c.op_name or 'the step'}" for kind, c in others.items())
-    return Claim("nothing but all-reduces: no activations are gathered", not others, shown or "so")
+    others = [(c, one.topology) for one in found for c in one.exchanges if c.kind != "all-reduce"]
+    shown = "so"
+    if others:
+        largest, topology = max(others, key=lambda pair: pair[0].operand_bytes)
+        shown = (
+            f"{len(others)}; the largest, on {topology}: {largest.kind} of "
+            f"{largest.operand_bytes} bytes in {largest.op_name or 'the step'}"
+        )
+    return Claim("nothing but all-reduces: no activations are gathered", not others, shown)
 
 
 def _all_reduces(found: Sequence[Cost], config: ConfigDict, per_device: int) -> Claim:
-    counts = [sum(c.kind == "all-reduce" for c in one.exchanges) for one in found]
+    counts = [sum(c.times for c in one.exchanges if c.kind == "all-reduce") for one in found]
     group, part = config.bn_group_size, per_device // config.optimizer.accumulate_steps
     local = group is not None and part % group == 0
     what = f"at most {MOST_ALL_REDUCES} all-reduces"
     shown = ", ".join(map(str, counts))
     if not local:
         return Claim(what, None, f"{shown}; the groups of batch norm lie over several devices")
-    return Claim(what, all(count <= MOST_ALL_REDUCES for count in counts), shown)
+    few = all(count <= MOST_ALL_REDUCES for count in counts)
+    # In a loop of unknown length they are at least as many.
+    if few and any(one.unknown_loops and c.in_loop for one in found for c in one.exchanges):
+        return Claim(what, None, f"{shown}, or more: some are in loops of unknown length")
+    return Claim(what, few, shown)

@@ -27,7 +27,19 @@ def table(found: Sequence[Cost]) -> str:
     """The steps of one topology side by side, then what to know of those that do not fit."""
     rows = [(name, *(value(one) for one in found)) for name, value in _rows(found)]
     text = format_table(rows, ("on each device", *(one.step for one in found)))
-    return "\n".join([text, *(_misfit(one) for one in found if not one.fits)])
+    return "\n".join([text, *_notes(found), *(_misfit(one) for one in found if not one.fits)])
+
+
+def _notes(found: Sequence[Cost]) -> list[str]:
+    notes = [
+        "Computing and MFU are by the peak rate in bfloat16, whatever type a step computes in."
+    ]
+    notes += [
+        f"{one.step}: lower bound, {one.unknown_loops} loops of unknown length count once."
+        for one in found
+        if one.unknown_loops
+    ]
+    return notes
 
 
 def _rows(found: Sequence[Cost]) -> list:
@@ -40,10 +52,15 @@ def _rows(found: Sequence[Cost]) -> list:
     rows += [
         ("activations and workspace", lambda one: _size(one.temp_bytes)),
         ("program", lambda one: _size(one.code_bytes)),
-        (f"peak, of {size(found[0].hbm_bytes)}", lambda one: _size(one.peak_bytes)),
-        ("FLOPs", lambda one: _number(one.flops)),
-        ("bytes moved", lambda one: _size(one.bytes_accessed)),
-        ("loops (inside counts once)", lambda one: "-" if one.loops is None else str(one.loops)),
+        (
+            f"peak, of {size(found[0].usable_bytes)} usable, {size(found[0].hbm_bytes)} published",
+            lambda one: _size(one.peak_bytes),
+        ),
+        ("FLOPs", lambda one: _number(one.total_flops)),
+        ("bytes moved", lambda one: _size(one.total_bytes)),
+        ("loops", lambda one: "-" if one.loops is None else str(one.loops)),
+        ("FLOPs, loops once", lambda one: _number(one.flops)),
+        ("bytes moved, loops once", lambda one: _size(one.bytes_accessed)),
     ]
     kinds = dict.fromkeys(row["kind"] for one in found for row in one.collectives or ())
     rows += [
@@ -66,18 +83,24 @@ def _rows(found: Sequence[Cost]) -> list:
         )
     rows += [
         ("roofline: images/s, all devices", lambda one: _number(one.images_per_second)),
-        ("roofline: MFU", lambda one: "-" if one.roofline is None else f"{one.roofline.mfu:.1%}"),
+        ("roofline: MFU", _mfu),
+        ("compiler's estimate", lambda one: _time(one.total_compiler_seconds)),
         ("compiler's estimate, loops once", lambda one: _time(one.compiler_seconds)),
         ("compiled in", lambda one: f"{one.compile_seconds:.0f} s"),
     ]
     return rows
 
 
+def _mfu(one: Cost) -> str:
+    known = one.roofline is not None and one.roofline.mfu is not None
+    return f"{one.roofline.mfu:.1%}" if known else "-"  # type: ignore[union-attr]
+
+
 def _exchange(one: Cost, kind: str) -> str:
     for row in one.collectives or ():
         if row["kind"] == kind:
-            looped = f", {row['in_loops']} in loops" if row["in_loops"] else ""
-            return f"{row['count']}, {size(row['operand_bytes'])}{looped}"
+            looped = f" ({row['in_loops']} of {row['count']} in loops)" if row["in_loops"] else ""
+            return f"{row['times']}, {size(row['moved_bytes'])}{looped}"
     return "-" if one.collectives is None else "0"
 
 
@@ -85,14 +108,14 @@ def _misfit(one: Cost) -> str:
     text = f"{one.step} does not fit"
     if one.needed_bytes or one.peak_bytes:
         text += f": it needs {size(one.needed_bytes or one.peak_bytes or 0)} a device"
-    text += f", of {size(one.hbm_bytes)}"
+    text += f", of {size(one.usable_bytes)} that a program may have"
     if one.reason:
         text += f" ({one.reason})"
     if one.largest_batch is None:
         return text + "."
     field = "batch_size" if one.step.startswith("train") else "eval.batch_size"
     if not one.largest_batch:
-        return text + f". No batch fits: the smallest, --config.{field}, does not either."
+        return text + f". No --config.{field} fits, not the smallest either."
     return text + f". The largest batch that does: --config.{field}={one.largest_batch}."
 
 
@@ -106,15 +129,15 @@ def sweep_table(found: Sequence[Cost]) -> str:
 
 
 def _sweep_row(one: Cost) -> tuple:
-    reduces = [c.operand_bytes for c in one.exchanges if c.kind == "all-reduce"]
+    reduces = [c for c in one.exchanges if c.kind == "all-reduce"]
     return (
         one.topology,
         one.devices,
         one.batch_size,
-        _number(one.flops),
-        _size(one.bytes_accessed),
-        len(reduces) if one.fits else "-",
-        size(sum(reduces)) if one.fits else "-",
+        _number(one.total_flops),
+        _size(one.total_bytes),
+        sum(c.times for c in reduces) if one.fits else "-",
+        size(sum(c.times * c.operand_bytes for c in reduces)) if one.fits else "-",
         len(one.exchanges) - len(reduces) if one.fits else "-",
         _size(one.temp_bytes),
         _size(one.peak_bytes) if one.fits else "does not fit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -50,9 +51,18 @@ class Topology:
         """Memory of a device."""
         return self.chip.hbm_bytes // self.chip.devices
 
+    @property
+    def usable_bytes(self) -> int:
+        """What of it a program may have."""
+        return self.chip.usable_bytes
+
 
 def prepare_environment() -> None:
-    """Keeps JAX from looking for a TPU that is not here; before JAX starts its devices."""
+    """Keeps JAX from other devices than the processor; before it starts them."""
+    import jax
+
+    # JAX has read the variable when it was imported, which the command lines do.
+    jax.config.update("jax_platforms", "cpu")
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu else asks a cloud what it runs on
     # Two compilations at once would else be one too many for libtpu.
@@ -110,4 +120,11 @@ def find(name: str) -> Topology:
             f"topology {name!r}: libtpu does not have it ({first[:200]}); some that it has are "
             f"{', '.join(KNOWN)}."
         ) from error
-    return Topology(name, chip, tuple(found.devices))
+    topology = Topology(name, chip, tuple(found.devices))
+    expected = chip.devices * math.prod(map(int, name.partition(":")[2].split("x")))
+    if len(topology.devices) != expected:
+        raise UserError(
+            f"topology {name!r}: this libtpu makes {len(topology.devices)} devices of it where "
+            f"{expected} were expected, so that figures of a device would be wrong."
+        )
+    return topology

@@ -2,9 +2,13 @@
 
     python -m branchnets.tools.compile_only --config=configs/coded_imagenet.py --topology=v2:2x2 \
         --topology=v5e:16x16
+    python -m branchnets.tools.compile_only --config=configs/coded_imagenet.py --topology=v2:2x2 \
+        --against=configs/resnext_imagenet.py
     python -m branchnets.tools.compile_only --config=configs/coded_imagenet.py --sweep
 
-Needs libtpu, the compiler (`pip install ".[tpu]"`), and neither a TPU nor the data set.
+Needs libtpu, the compiler (`pip install ".[tpu]"`), and neither a TPU nor the data set. A training
+step on ImageNet takes it some five to fifteen minutes on two cores; --sweep compiles eight, and
+where a step does not fit, the search for a batch that does several (--no_search leaves it out).
 """
 
 from __future__ import annotations
@@ -13,12 +17,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from branchnets.errors import ConfigError
 from branchnets.tools.common import Parser, guarded, say, split_overrides
 
 if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
     from branchnets.aot.cost import Cost
 
 
@@ -43,6 +49,11 @@ def _parser() -> Parser:
         "--step", choices=("train", "eval"), help="compile this one alone (default: both)"
     )
     parser.add_argument(
+        "--against",
+        metavar="FILE[:ARGUMENTS]",
+        help="compile the steps of this config too, with the same overrides, and print the ratios",
+    )
+    parser.add_argument(
         "--sweep",
         nargs="?",
         const="v3,v4",
@@ -52,7 +63,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--per_device_batch",
-        type=int,
+        type=_positive,
         metavar="N",
         help="examples of a device in --sweep (default: the config's batch over the first "
         "--topology, or over 8 devices)",
@@ -66,6 +77,13 @@ def _parser() -> Parser:
         "--json", action="store_true", help="print one JSON list; the tables go to stderr"
     )
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} examples are too few: give 1 or more")
+    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,6 +105,14 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> bool:
 
     if not options.topology and options.sweep is None:
         raise ConfigError("give --topology=NAME, such as v2:2x2 or v5e:16x16, or --sweep.")
+    if options.sweep is not None and (options.against or options.step):
+        raise ConfigError(
+            "--sweep compiles the training step of one config: leave out --against and --step."
+        )
+    if options.sweep is None and options.per_device_batch:
+        raise ConfigError(
+            "--per_device_batch is for --sweep; give --config.batch_size of all devices."
+        )
     for name in options.topology:
         topologies.parse(name)  # all of them, before the first is compiled for
     topologies.prepare_environment()
@@ -95,23 +121,42 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> bool:
     config = configs.load(options.config, overrides)
     if options.sweep is not None:
         return _sweep(options, config)
-    from branchnets.aot import study, tables
-
-    everything: list[Cost] = []
-    for name in options.topology:
-        topology = topologies.find(name)
-        found = list(
-            study.costs(config, topology, only=options.step, search=not options.no_search, say=_say)
-        )
-        everything += found
-        text = [tables.heading(topology, options.config), tables.table(found)]
-        _show(options, *text, f"Peak rates: {topology.chip.source}.")
+    other = configs.load(options.against, overrides) if options.against else None
+    rows = [row for name in options.topology for row in _topology(options, config, other, name)]
     if options.json:
-        _print_json(everything)
+        print(json.dumps(rows, indent=2))
     return True
 
 
-def _sweep(options: argparse.Namespace, config) -> bool:  # type: ignore[no-untyped-def]
+def _topology(
+    options: argparse.Namespace, config: ConfigDict, other: ConfigDict | None, name: str
+) -> list[dict[str, Any]]:
+    """Compiles for one topology and prints the tables; returns what goes into JSON."""
+    from branchnets.aot import against, study, tables, topologies
+
+    topology = topologies.find(name)
+
+    def costs(config: ConfigDict) -> list[Cost]:
+        search = not options.no_search
+        return list(study.costs(config, topology, only=options.step, search=search, say=_say))
+
+    found = costs(config)
+    text = [tables.heading(topology, options.config), tables.table(found)]
+    rows = [_as_dict(options.config, one) for one in found]
+    if other is not None:
+        others = costs(other)
+        text += [tables.heading(topology, options.against), tables.table(others)]
+        text += [against.table(found, others, options.against)]
+        for row, one in zip(rows, found, strict=True):
+            if (partner := against.partner(one, others)) is not None:
+                row["against"] = {"config": options.against, **against.ratios(one, partner)}
+        rows += [_as_dict(options.against, one) for one in others]
+    _show(options, *text, f"Peak rates: {topology.chip.source}.")
+    return rows
+
+
+def _sweep(options: argparse.Namespace, config: ConfigDict) -> bool:
+    """Compiles for growing numbers of devices; whether what was to hold does."""
     from branchnets.aot import study, tables, topologies
 
     generations = options.sweep.split(",")
@@ -120,10 +165,11 @@ def _sweep(options: argparse.Namespace, config) -> bool:  # type: ignore[no-unty
             raise ConfigError(f"--sweep={options.sweep}: there is {', '.join(topologies.SWEEPS)}.")
     devices = len(topologies.find(options.topology[0]).devices) if options.topology else 8
     per_device = options.per_device_batch or max(config.batch_size // devices, 1)
-    everything, holds = [], True
+    rows: list[dict[str, Any]] = []
+    holds = True
     for generation in generations:
         found = list(study.sweep(config, [generation], per_device, _say))
-        everything += found
+        rows += [_as_dict(options.config, one) for one in found]
         for step in dict.fromkeys(one.step for one in found):
             own = [one for one in found if one.step == step]
             claimed = study.claims(own, config, per_device)
@@ -131,7 +177,7 @@ def _sweep(options: argparse.Namespace, config) -> bool:  # type: ignore[no-unty
             title = f"{options.config}, {step}, {per_device} examples a device"
             _show(options, title, tables.sweep_table(own), tables.claims_table(claimed))
     if options.json:
-        _print_json(everything)
+        print(json.dumps(rows, indent=2))
     return holds
 
 
@@ -141,8 +187,8 @@ def _show(options: argparse.Namespace, *paragraphs: str) -> None:
     print("\n\n".join(paragraphs), end="\n\n", file=stream, flush=True)
 
 
-def _print_json(found: Sequence[Cost]) -> None:
-    print(json.dumps([one.as_dict() for one in found], indent=2))
+def _as_dict(config: str, one: Cost) -> dict[str, Any]:
+    return {"config": config, **one.as_dict()}
 
 
 def _say(text: str) -> None:

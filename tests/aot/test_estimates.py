@@ -1,17 +1,18 @@
 """Topologies, the roofline, the largest batch and what a sweep must show; nothing is compiled."""
 
 import dataclasses
+import os
 
 import pytest
 
-from branchnets.aot import fits, roofline, study, tables, topologies
+from branchnets.aot import against, fits, roofline, study, tables, topologies
 from branchnets.aot.chips import CHIPS, Chip
 from branchnets.aot.collectives import Collective
 from branchnets.aot.cost import Cost, needed, reason
 from branchnets.engine import config as configs
 from branchnets.errors import ConfigError
 
-CHIP = Chip("made up", 100.0, 1000, 50.0, 10.0, 2, "nowhere")  # two devices: 50, 500, 25 and 5
+CHIP = Chip("made up", 100.0, 1000, 450, 50.0, 10.0, 2, "nowhere")  # two devices: 50, 500, 25 and 5
 
 
 def test_a_topology_names_a_chip_and_a_mesh():
@@ -105,25 +106,29 @@ def test_the_message_of_the_compiler_is_read():
 def made(devices, reduces=(100,), **changed):
     exchanges = [Collective("all-reduce", size, False, "") for size in reduces]
     cost = Cost(
-        *(f"v3:{devices}", "train", devices, 4 * devices, True, {"input": 1}, 1000, 100, 1.0),
-        **dict(flops=1e9, bytes_accessed=1e6, exchanges=exchanges, collectives=[]),
+        *(f"v3:{devices}", "train", devices, 4 * devices, True, {"input": 1}, 1000, 900, 100, 1.0),
+        **dict(total_flops=1e9, total_bytes=1e6, exchanges=exchanges, collectives=[]),
     )
     return dataclasses.replace(cost, **changed)
+
+
+IN_PARTS = [Collective("all-reduce", 50, True, "", times=8)]
 
 
 @pytest.mark.parametrize(
     ("found", "held"),
     [
         ([made(8), made(64)], [True] * 5),
-        ([made(8), made(64, flops=1.02e9)], [False, True, True, True, True]),
-        ([made(8), made(64, bytes_accessed=1.009e6)], [True] * 5),
+        ([made(8), made(64, total_flops=1.02e9)], [False, True, True, True, True]),
+        ([made(8), made(64, total_bytes=1.009e6)], [True] * 5),
         ([made(8), made(64, reduces=(100, 3))], [True, True, False, True, True]),
         ([made(8, (40,)), made(64, (40,))], [True, True, False, True, True]),
-        ([made(8, (50,)), made(64, (50,))], [True] * 5),
+        ([made(8, (50,)), made(64, (50,))], [True, True, False, True, True]),
         ([made(8, (20,) * 5), made(64, (25,) * 4)], [True, True, True, True, False]),
+        ([made(8, exchanges=IN_PARTS)] * 2, [True, True, False, True, False]),
         (
-            [made(8, exchanges=[Collective("all-reduce", 100, False, "")] * 1), made(64)],
-            [True] * 5,
+            [made(8, exchanges=[Collective("all-reduce", 100, True, "")], unknown_loops=1)] * 2,
+            [True, True, True, True, None],
         ),
         ([made(8), made(64, fits=False)], [False]),
     ],
@@ -142,12 +147,61 @@ def test_gathered_activations_are_found_and_groups_over_devices_claim_nothing():
     config = configs.base("plain")
     claims = study.claims(found, config, 4)
     assert [claim.holds for claim in claims] == [True, True, True, False, None]
-    assert "all-gather in jit(run)/conv" in claims[3].shown
+    assert "1; the largest, on v3:64: all-gather of 5 bytes in jit(run)/conv" in claims[3].shown
+
+
+def test_gradients_in_bfloat16_are_half_of_the_parameters():
+    config = configs.base("plain")
+    config.bn_group_size, config.dtype = 2, "bfloat16"
+    for size, held in ((55, True), (100, False), (27, False)):
+        found = [made(8, (size,)), made(64, (size,))]
+        assert study.claims(found, config, 4)[2].holds is held
 
 
 def test_a_step_that_does_not_fit_is_told_beside_one_that_does():
     no = made(8, fits=False, needed_bytes=2000, reason="Used 2K of 1K hbm.", largest_batch=24)
     text = tables.table([made(8), dataclasses.replace(no, step="eval")])
-    assert "eval does not fit: it needs 2 kB a device, of 1 kB (Used 2K of 1K hbm.)" in text
+    assert "eval does not fit: it needs 2 kB a device, of 900 B that a program may" in text
+    assert "peak, of 900 B usable, 1 kB published" in text
     assert "--config.eval.batch_size=24" in text
     assert "does not fit" in tables.sweep_table([no])
+
+
+def test_bounds_are_said_to_be_bounds():
+    known = roofline.estimate(
+        CHIP, 4, flops=100.0, bytes_accessed=25.0, model_flops=50.0, collectives=[]
+    )
+    one = made(8, roofline=dataclasses.replace(known, mfu=None), unknown_loops=2, loops=3)
+    assert one.images_per_second is None
+    text = tables.table([one])
+    assert "train: lower bound, 2 loops of unknown length count once." in text
+    assert "%" not in text
+
+
+def test_two_configs_are_compared_step_by_step():
+    one = made(8, temp_bytes=108, flops=2.0)
+    others = [made(8, temp_bytes=100, step="train:tune"), made(8, temp_bytes=100, step="eval")]
+    assert against.partner(one, others) is others[0]
+    assert against.partner(one, [*others, made(8, step="train:learn")]) is None
+    found = against.ratios(one, others[0])
+    assert found["temp_bytes"] == 1.08 and found["total_bytes"] == 1.0 and found["flops"] is None
+    text = against.table([one], others, "other.py")
+    assert "over other.py" in text and "1.080" in text
+
+
+def test_a_program_may_not_have_all_of_the_memory():
+    for chip in CHIPS.values():
+        assert 0.93 < chip.usable_bytes * chip.devices / chip.hbm_bytes < 1.01
+
+
+def test_no_other_device_than_the_processor_is_started(monkeypatch):
+    import jax
+
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    before = jax.config.jax_platforms
+    jax.config.update("jax_platforms", "tpu")
+    try:
+        topologies.prepare_environment()
+        assert jax.config.jax_platforms == "cpu"
+    finally:
+        jax.config.update("jax_platforms", before)

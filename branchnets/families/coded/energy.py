@@ -110,6 +110,9 @@ def _gradients_by_conv(hidden, gram_matrix, cotangent):
 
     With y = G b, a grouped 1x1 convolution, and c b as its cotangent, G c b is half the gradient of
     b, and sum c b b^T, that of its kernel, is the gradient of G.
+
+    Differs: where b is bfloat16, c b and the gradient of G are rounded to it, up to 2^-8 of each;
+    the other form keeps both in float32.
     """
     branches, width, _ = gram_matrix.shape
     kernel = gram_matrix.transpose(1, 0, 2).reshape(1, 1, width, branches * width)
