@@ -5,15 +5,18 @@
     python -m benchmarks --accelerator --dtype=bfloat16 --out=results/benchmarks_gpu
 
 Training steps and inference of every registered model that fits, what was taken out of networks
-against the whole, input, and the PyTorch yardstick. Each result is kept as JSON in the folder --out
-(page: the same name with .md) as soon as it is there; what a commit has a result of is not run
-again, so an interrupted suite goes on. Each process can be run by hand: the JSON has its command.
+against the whole, input, and (part "torch") networks that take turns with the same in PyTorch. Each
+result is kept as JSON in the folder --out (page: the same name with .md) as soon as it is there;
+what has a result of this commit on this machine is not run again, so an interrupted suite goes on,
+and what failed is tried again. A folder is of one machine. Each process can be run by hand: the
+JSON has its command.
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +26,49 @@ from benchmarks.suite.store import Store
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; 1 if a process had no result, 2 on bad input."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Runs the command line; 1 while a process has no result, 2 on bad input."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    everything = plan.PARTS if options.torch_python else [p for p in plan.PARTS if p != "torch"]
+    parts = tuple(options.only.split(",") if options.only else everything)
+    if unknown := [part for part in parts if part not in plan.PARTS]:
+        parser.exit(2, f"error: no part {unknown[0]!r}; there are {', '.join(plan.PARTS)}\n")
+    if options.torch_python is not None:  # processes of the suite run in the checkout
+        options.torch_python = str(Path(options.torch_python).absolute())
+    if "torch" in parts and not options.torch_python:
+        parser.exit(2, "error: the part torch needs --torch-python=PATH\n")
+    rounds = (2 if options.quick else 4) if options.rounds is None else options.rounds
+    limit = (200.0 if options.quick else 75.0) if options.limit is None else options.limit
+    if rounds < 1 or limit <= 0:
+        parser.exit(2, "error: --rounds and --limit must be above 0\n")
+    folder = options.out or Path("runs/benchmarks_quick" if options.quick else "results/benchmarks")
+    store = Store(folder)
+    if options.page:
+        _write(store)
+        return 0
+    try:
+        of_run = run.this_run(_command(parser, options), options.torch_python)
+    except RuntimeError as error:
+        parser.exit(2, f"error: {error}\n")
+    if other := run.elsewhere(store, of_run):
+        parser.exit(2, f"error: {folder} is of another machine ({other}); name another --out\n")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    wanted = plan.Scale(options.quick, options.accelerator, rounds, options.dtype)
+    try:
+        failed = run.run(
+            plan.jobs(wanted, parts),
+            store,
+            of_run,
+            limit=limit,
+            again=options.again,
+            torch_python=options.torch_python,
+        )
+    finally:  # interrupted too: what there is can be read
+        _write(store)
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
@@ -32,53 +76,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--only", metavar="PARTS", default=",".join(plan.PARTS), help="with commas, of %(default)s")
+    add("--only", metavar="PARTS", help=f"with commas, of {','.join(plan.PARTS)}")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--quick", action="store_true", help="the smallest models, two rounds")
     scale.add_argument("--accelerator", action="store_true", help="batches for a GPU or TPU")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     add("--rounds", type=int, help="timed steps of each model (4; quick: 2)")
     add("--limit", type=float, help="seconds for each model of a process (75; quick: 200)")
-    add("--torch-python", metavar="PATH", help="the Python of an environment with PyTorch")
+    add("--torch-python", metavar="PATH", help="of an environment with it, for the part torch")
     add("--out", type=Path, help="folder (results/benchmarks; quick: runs/benchmarks_quick)")
-    add("--again", action="store_true", help="run what this commit has a result of too")
+    add("--again", action="store_true", help="run what has a result too")
     parser.add_argument("--page", action="store_true", help="write the page from the JSON alone")
-    options = parser.parse_args(given)
-    parts = tuple(options.only.split(","))
-    if unknown := [part for part in parts if part not in plan.PARTS]:
-        parser.exit(2, f"error: no part {unknown[0]!r}; there are {', '.join(plan.PARTS)}\n")
-    rounds = options.rounds or (2 if options.quick else 4)
-    limit = (200.0 if options.quick else 75.0) if options.limit is None else options.limit
-    if rounds < 1 or limit <= 0:
-        parser.exit(2, "error: --rounds and --limit must be above 0\n")
-    folder = options.out or Path("runs/benchmarks_quick" if options.quick else "results/benchmarks")
-    if options.torch_python and not Path(options.torch_python).exists():
-        parser.exit(2, f"error: there is no {options.torch_python}\n")
-
-    failed, store = 0, Store(folder)
-    try:
-        if not options.page:
-            wanted = plan.Scale(options.quick, options.accelerator, rounds, options.dtype)
-            failed = run.run(
-                plan.jobs(wanted, parts),
-                store,
-                run.this_run(_command(given)),
-                limit=limit,
-                again=options.again,
-                torch_python=options.torch_python,
-            )
-    finally:  # Ctrl-C too: what there is can be read
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder.with_suffix(".md")
-        file.write_text(page.write(store))
-        print(file)
-    return 1 if failed else 0
+    return parser
 
 
-def _command(given: Sequence[str]) -> str:
-    """The command line for the page; where somebody's PyTorch is says nothing to others."""
-    words = ["--torch-python=PATH" if w.startswith("--torch-python=") else w for w in given]
-    return shlex.join(["python", "-m", "benchmarks", *words])
+def _write(store: Store) -> None:
+    store.folder.mkdir(parents=True, exist_ok=True)
+    file = store.folder.with_suffix(".md")
+    file.write_text(page.write(store))
+    print(file)
+
+
+def _command(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """The command line for the page, without places of this machine."""
+    words = ["python", "-m", "benchmarks"]
+    given = vars(options) | ({"torch_python": "PATH"} if options.torch_python else {})
+    if options.out and options.out.is_absolute():
+        given["out"] = options.out.name
+    for name, value in given.items():
+        if value != parser.get_default(name):
+            word = f"--{name.replace('_', '-')}"
+            words.append(word if value is True else f"{word}={value}")
+    return shlex.join(words)
 
 
 if __name__ == "__main__":

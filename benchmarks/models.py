@@ -57,9 +57,7 @@ def timed_compile(jitted: Any, *arguments: Any) -> tuple[Any, float, int]:
 def measure(prog: str, description: str, build: Build, argv: Sequence[str] | None = None) -> None:
     """Runs a benchmark's command line: compiles every model, times them in turn, prints."""
     options = timing.parser(prog, description.splitlines()[0])
-    options.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)"
-    )
+    timing.add_dtype(options)
     arguments = options.parse_args(argv)
     try:
         variants = {word: parse(word) for word in arguments.models}

@@ -49,6 +49,25 @@ class Result:
     macs: int | None = None
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """Of the times of two models that took turns: the median of the rounds' ratios, their range."""
+
+    median: float
+    least: float
+    most: float
+
+    def text(self) -> str:
+        """For a table."""
+        return f"{self.median:.3f} ({self.least:.3f}–{self.most:.3f})"
+
+
+def ratio(times: Sequence[float], others: Sequence[float]) -> Ratio:
+    """Of one model's seconds to another's, round by round."""
+    found = [own / other for own, other in zip(times, others, strict=True)]
+    return Ratio(statistics.median(found), min(found), max(found))
+
+
 def parser(prog: str, description: str) -> argparse.ArgumentParser:
     """The options that every step benchmark takes."""
     options = argparse.ArgumentParser(
@@ -66,6 +85,13 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
     options.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help="(%(default)s)")
     options.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     return options
+
+
+def add_dtype(options: argparse.ArgumentParser) -> None:
+    """The option of what networks compute in."""
+    options.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)"
+    )
 
 
 def common_size(shapes: Mapping[str, tuple[int, int, int]], size: int | None) -> tuple[int, int]:
@@ -107,7 +133,7 @@ def in_turn(
             start = clock()
             step()
             seconds = clock() - start
-            say(f"{'warm-up' if turn < 0 else f'round {turn + 1}'}: {name} {seconds:.3f} s")
+            say(f"{'warm-up' if turn < 0 else f'round {turn + 1}'}: {name} {seconds:.4g} s")
             if turn >= 0:
                 times[name].append(seconds)
     return times
@@ -136,7 +162,7 @@ def show(
       as_json: the document is {"models": {name: figures}, "setup": ...} instead.
       times: name -> seconds of every step, for the spread.
     """
-    setup = {**setup, "cores": os.cpu_count(), "python": platform.python_version()}
+    setup = {**setup, "cores": cores(), "python": platform.python_version()}
     if as_json:
         document = {
             "models": {
@@ -166,6 +192,21 @@ def show(
     for name, *cells in rows:
         padded = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         print("  ".join([name.ljust(widths[0]), *padded]))
+
+
+def cores() -> int | None:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def why_ended(status: int, error: str) -> str:
+    """Why a process failed, from its exit status and what it wrote to stderr."""
+    if status in (-9, 137):
+        return "killed, probably for lack of memory"
+    lines = [line for line in error.splitlines() if line.strip()]
+    return lines[-1].split("error: ")[-1][:300] if lines else f"exit status {status}"
 
 
 def say(text: str) -> None:

@@ -131,9 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     options = timing.parser("torch_yardstick", __doc__.splitlines()[0])
     options.add_argument("--inference", action="store_true", help="the forward pass alone")
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
-    options.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)"
-    )
+    timing.add_dtype(options)
     options.add_argument("--compile", action="store_true", help="with torch.compile")
     options.add_argument("--threads", type=int, help="PyTorch's threads; default: its own choice")
     arguments = options.parse_args(argv)

@@ -7,8 +7,10 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from benchmarks import timing
 from benchmarks.peaks import peak
-from benchmarks.suite.plan import PARTS
+from benchmarks.suite import machine
+from benchmarks.suite.plan import GROUPS, PARTS, torch_name
 from benchmarks.suite.store import Record, Store
 
 #: Operations of a training step and of a forward pass for each multiply-add of a forward pass: the
@@ -17,115 +19,102 @@ _OPERATIONS = {"steps": 6, "inference": 2}
 _TITLES = {"steps": "Training steps", "inference": "Inference"}
 _NONE = "–"
 _HEAD = f"""\
-Written by `python -m benchmarks` from the JSON beside it. Every row names its run (last table). The
-models of a group took turns in one process, so their ratios are of one stretch of time; PyTorch's
-are of another process of the suite. “{_NONE}” was not run. Times are medians of wall time, with the
-smallest and the largest."""
+Written by `python -m benchmarks` from the JSON beside it. Every row names its run (last table),
+which says the machine, versions and commit. The models of a group took turns in one run, with
+PyTorch's where there are some: their ratios are of one stretch of time. “{_NONE}” was not measured.
+Times are medians of wall time, with the smallest and the largest; ratios are medians over the
+rounds, with theirs."""
 
 
 class Runs:
     """Letters for the runs of the suite, in the order that they are first asked for."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._found: dict[str, tuple[str, dict[str, Any], list[float]]] = {}
 
-    def letter(self, run: dict[str, Any]) -> str:
-        """Of one run: a, b, ... z, a1, ..."""
+    def letter(self, record: Record) -> str:
+        """Of the run that a record is of: a, b, ... z, a1, ..."""
         number = len(self._found)
         name = chr(ord("a") + number % 26) + (str(number // 26) if number >= 26 else "")
-        return self._found.setdefault(json.dumps(run, sort_keys=True), (name, run))[0]
+        key = json.dumps(record.run, sort_keys=True)
+        name, _, loads = self._found.setdefault(key, (name, record.run, []))
+        loads.append(record.load)
+        return name
 
     def rows(self) -> Iterator[tuple[str, ...]]:
         """What the letters stand for."""
-        for name, run in self._found.values():
+        for name, run, loads in self._found.values():
             commit = (run["commit"] or "unknown")[:7] + (" and changes" if run["dirty"] else "")
-            yield name, commit, run["date"], f"`{run['command']}`"
+            yield (
+                name,
+                commit,
+                run["date"],
+                machine.text(run["machine"]),
+                machine.versions(run["machine"]),
+                f"{statistics.median(loads):.1f} (to {max(loads):.1f})",
+                f"`{run['command']}`",
+            )
 
 
 def write(store: Store) -> str:
     """The page, in Markdown."""
     runs = Runs()
     records = {part: store.read(part) for part in PARTS}
+    groups = {part: _groups(records, part) for part in _TITLES}
     sections = [
-        _compared(records, runs),
-        *(_models(records, part, runs) for part in _TITLES),
+        _compared(groups, runs),
+        *(_models(groups[part], part, runs) for part in _TITLES),
         _slim(records["slim"].values(), runs),
         _input(records["input"].values(), runs),
         _left_out(records, runs),
+        _runs(runs),
     ]
-    about = _about(records)
-    header = ("run", "commit", "date", "command")
-    return (
-        "\n\n".join(
-            [
-                "# Benchmarks",
-                _HEAD,
-                about,
-                *filter(None, sections),
-                "## Runs",
-                _table(header, runs.rows()),
-            ]
-        )
-        + "\n"
-    )
+    return "\n\n".join(["# Benchmarks", _HEAD, *filter(None, sections)]) + "\n"
 
 
-def _about(records: dict[str, dict[str, Record]]) -> str:
-    """Machines and versions, of everything that has a result."""
-    found: dict[str, dict[str, None]] = {"Machine": {}, "Versions": {}}
-    loads = []
-    for part in records.values():
-        for record in part.values():
-            setup = record.document.get("setup", {})
-            loads.append(record.load)
-            if "device" in setup:
-                found["Machine"][f"{setup['device']}, {setup.get('cores', '?')} cores"] = None
-            names = [f"{n} {setup[n]}" for n in ("python", "jax", "torch") if n in setup]
-            if len(names) > 1:
-                found["Versions"][", ".join(names)] = None
-    lines = [f"- {name}: {'; '.join(values)}" for name, values in found.items() if values]
-    if loads:
-        lines.append(
-            f"- Load average just before a process: {min(loads):.1f} to {max(loads):.1f}, median "
-            f"{statistics.median(loads):.1f} (what ran before counts too)"
-        )
-    return "\n".join(lines)
+def _groups(records: dict[str, dict[str, Record]], part: str) -> dict[str, Record]:
+    """The results of every group, in the suite's order: beside PyTorch or alone, the newer."""
+    names = [group.name for group in GROUPS]
+    names += [name for name in records[part] if name not in names]
+    found = {}
+    for name in names:
+        both = records["torch"].get(torch_name(part, name)), records[part].get(name)
+        done = [each for each in both if each is not None and each.reason is None]
+        if done:
+            found[name] = max(done, key=lambda record: record.run["date"])
+    return found
 
 
-def _yardstick(records: dict[str, dict[str, Record]], part: str, group: str) -> Record | None:
-    found = records["torch"].get(f"{part}: {group}")
-    return found if found and found.reason is None else None
-
-
-def _compared(records: dict[str, dict[str, Record]], runs: Runs) -> str:
-    """Ratios of times: within each group, and of the yardstick to what it is the yardstick of."""
+def _compared(groups: dict[str, dict[str, Record]], runs: Runs) -> str:
+    """Ratios of times within each group, PyTorch's among them."""
     rows = []
     for part, title in _TITLES.items():
-        for name, record in records[part].items():
-            models = record.document.get("models", {})
+        for name, record in groups[part].items():
+            models = record.document["models"]
             for model in models:
                 # Variants are what the first model is measured by; other models are measured by it.
                 pair = (name, model) if model.startswith(f"{name}:") else (model, name)
                 if model != name:
-                    ratio = models[pair[0]]["median_s"] / models[pair[1]]["median_s"]
-                    rows.append((title, *pair, f"{ratio:.3f}", _letters(runs, record, None)))
-            torch = _yardstick(records, part, name)
-            for model, theirs in torch.document["models"].items() if torch else ():
-                if model in models:
-                    ratio = theirs["median_s"] / models[model]["median_s"]
-                    rows.append(
-                        (title, "PyTorch", model, f"{ratio:.2f}", _letters(runs, record, torch))
-                    )
+                    ratio = timing.ratio(*(models[each]["times_s"] for each in pair))
+                    rows.append((title, *pair, ratio.text(), runs.letter(record)))
+            for model, found in record.document.get("compared", {}).items():
+                text = timing.Ratio(**found).text()
+                rows.append((title, "PyTorch", model, text, runs.letter(record)))
     header = ("what", "the time of", "over that of", "ratio", "run")
-    return _section("What is compared with what", header, rows)
+    text = (
+        "Above 1, the second is faster. PyTorch's coded networks are written literally, as the "
+        "paper's equations are; its plain ones are the usual form (benchmarks/torch_models.py)."
+    )
+    return _section("What is compared with what", header, rows, text)
 
 
-def _models(records: dict[str, dict[str, Record]], part: str, runs: Runs) -> str:
+def _models(groups: dict[str, Record], part: str, runs: Runs) -> str:
     rows = []
-    for name, record in records[part].items():
-        setup, torch = record.document.get("setup", {}), _yardstick(records, part, name)
-        for model, figures in record.document.get("models", {}).items():
-            theirs = torch and torch.document["models"].get(model)
+    for record in groups.values():
+        setup = record.document["setup"]
+        yardstick = record.document.get("torch", {}).get("models", {})
+        for model, figures in record.document["models"].items():
+            theirs = yardstick.get(model)
             rows.append(
                 (
                     model,
@@ -137,7 +126,7 @@ def _models(records: dict[str, dict[str, Record]], part: str, runs: Runs) -> str
                     f"{figures['compile_s']:.1f}",
                     _spread(theirs) if theirs else _NONE,
                     f"{theirs['peak_bytes'] / 1e9:.3f}" if theirs else _NONE,
-                    _letters(runs, record, torch if theirs else None),
+                    runs.letter(record),
                 )
             )
     header = (
@@ -149,7 +138,7 @@ def _models(records: dict[str, dict[str, Record]], part: str, runs: Runs) -> str
         f"Operations are two for each multiply-add of a convolution, product or energy, {times} "
         "that of a forward pass; on devices whose bfloat16 peak is published the share of it is "
         "beside. The peak is what XLA says that the compiled program needs (arguments, outputs, "
-        "temporaries), of PyTorch the growth of the process. Compiling includes tracing."
+        "temporaries, code), of PyTorch the growth of the process. Compiling includes tracing."
     )
     return _section(_TITLES[part], header, rows, text)
 
@@ -184,7 +173,7 @@ def _slim(records: Iterable[Record], runs: Runs) -> str:
                     f"{row['full_ms']:.2f}",
                     f"{row['slim_ms']:.2f}",
                     f"{row['ratio']:.3f}",
-                    runs.letter(record.run),
+                    runs.letter(record),
                 )
             )
     header = (
@@ -201,7 +190,7 @@ def _slim(records: Iterable[Record], runs: Runs) -> str:
 def _input(records: Iterable[Record], runs: Runs) -> str:
     rows = []
     for record in records:
-        letter = runs.letter(record.run) if record.reason is None else ""
+        letter = runs.letter(record) if record.reason is None else ""
         for path, each in record.document.get("streamed", {}).items():
             rows.append((f"{path} pixels", f"{each['images_per_s']:.0f} images/s a core", letter))
         for name, seconds in record.document.get("resident", {}).items():
@@ -215,7 +204,7 @@ def _input(records: Iterable[Record], runs: Runs) -> str:
 
 def _left_out(records: dict[str, dict[str, Record]], runs: Runs) -> str:
     rows = [
-        (part, record.name, record.reason, f"`{record.command}`", runs.letter(record.run))
+        (part, record.name, record.reason, f"`{record.command}`", runs.letter(record))
         for part, own in records.items()
         for record in own.values()
         if record.reason is not None
@@ -223,9 +212,13 @@ def _left_out(records: dict[str, dict[str, Record]], runs: Runs) -> str:
     return _section("Without a result", ("part", "name", "why", "command", "run"), rows)
 
 
-def _letters(runs: Runs, record: Record, other: Record | None) -> str:
-    letters = [runs.letter(each.run) for each in (record, other) if each is not None]
-    return ", ".join(dict.fromkeys(letters))
+def _runs(runs: Runs) -> str:
+    header = ("run", "commit", "date", "machine", "versions and settings", "load", "command")
+    text = (
+        "Load: processes that wanted a core in the minute before a process of the suite, median "
+        "and most (what the suite ran before counts too)."
+    )
+    return _section("Runs", header, list(runs.rows()), text)
 
 
 def _section(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 PARTS = ("steps", "inference", "slim", "input", "torch")
 
@@ -18,7 +18,7 @@ class Group:
       large: the same on an accelerator.
       size: side of the images; None is the models' usual one.
       quick: whether it is part of the quick suite.
-      yardstick: those that the PyTorch yardstick has too.
+      torch: whether the PyTorch yardstick has them too.
     """
 
     models: tuple[str, ...]
@@ -26,7 +26,7 @@ class Group:
     large: int
     size: int | None = None
     quick: bool = False
-    yardstick: tuple[str, ...] = ()
+    torch: bool = False
 
     @property
     def name(self) -> str:
@@ -66,15 +66,15 @@ GROUPS = (
     Group(("resnext_digits", "coded_resnext_digits"), 64, 1024, quick=True),
     Group(_ours("maskconnect_digits"), 64, 1024, quick=True),
     Group(("resnext11_10x4d_cifar10", "coded_resnext11_10x4d_cifar10"), 32, 1024),
-    Group(C10, 32, 512, yardstick=C10),
-    Group(C100, 32, 512, yardstick=C100),
-    Group((*IMAGENET, "resnet50"), 16, 128, size=160, yardstick=IMAGENET),
+    Group(C10, 32, 512, torch=True),
+    Group(C100, 32, 512, torch=True),
+    Group(IMAGENET, 16, 128, size=160, torch=True),
     Group(_ours("maskconnect20_w4_c8"), 32, 128),
     Group(_ours("maskconnect29_w8_c8"), 32, 128),
     Group(("maskconnect29_w4_c8", "maskconnect29_w4_c8:connectivity=full"), 32, 128),
     Group(("maskconnect29_w64_c8",), 4, 128),
     Group(("maskconnect20_w4_c8_miniimagenet", "maskconnect29_w8_c8_miniimagenet"), 8, 64),
-    Group(("resnet101", "resnext101_32x4d"), 4, 64, size=160),
+    Group(("resnet50", "resnet101", "resnext101_32x4d"), 4, 64, size=160),
     Group(("resnext101_64x4d",), 4, 64, size=160),
     Group(("maskconnect50_w4_c32",), 4, 32, size=160),
     Group(("maskconnect101_w4_c32",), 2, 16, size=160),
@@ -89,7 +89,8 @@ SLIM = (
     ("maskconnect29_w8_c8:connectivity=random,fan_in=1", False),
 )
 
-_MODULES = {"steps": "train_step", "inference": "inference"}
+#: Part -> what measures models in it.
+MODULES = {"steps": "train_step", "inference": "inference"}
 _QUICK_BATCH = 8
 
 
@@ -121,49 +122,60 @@ class Scale:
 
 
 def jobs(scale: Scale, parts: tuple[str, ...]) -> Iterator[Job]:
-    """The processes of some parts, in the order of PARTS."""
+    """The processes of some parts, in the order of PARTS.
+
+    What takes turns with PyTorch is not measured alone as well.
+    """
+    beside = "torch" in parts
     for part in PARTS:
-        if part in parts:
-            yield from {"slim": _slim, "input": _input, "torch": _torch}.get(part, _models)(
-                scale, part
-            )
-
-
-def _models(scale: Scale, part: str) -> Iterator[Job]:
-    for group in scale.groups():
-        words = [*group.models, *_numbers(scale, group), f"--dtype={scale.dtype}", "--json"]
-        yield Job(part, group.name, _MODULES[part], tuple(words), len(group.models))
-
-
-def _torch(scale: Scale, part: str) -> Iterator[Job]:
-    for group in scale.groups():
-        if not group.yardstick:
+        if part not in parts:
             continue
-        for what in _MODULES:
-            words = [*group.yardstick, *_numbers(scale, group), "--json"]
-            words += ["--inference"] * (what == "inference")
-            if scale.accelerator:
-                words += ["--device=cuda", f"--dtype={scale.dtype}", "--compile"]
-            name = f"{what}: {group.name}"
-            yield Job(part, name, "torch_yardstick", tuple(words), 2 * len(group.yardstick))
+        if part in MODULES:
+            groups = [group for group in scale.groups() if not (beside and group.torch)]
+            yield from _models(scale, part, groups)
+        else:
+            yield from {"slim": _slim, "input": _input, "torch": _torch}[part](scale)
+
+
+def _models(scale: Scale, part: str, groups: Iterable[Group]) -> Iterator[Job]:
+    for group in groups:
+        words = (*group.models, *_numbers(scale, group), "--json")
+        yield Job(part, group.name, MODULES[part], words, len(group.models))
+
+
+def _torch(scale: Scale) -> Iterator[Job]:
+    groups = [group for group in GROUPS if group.torch]
+    for part in MODULES:
+        for group in groups[:1] if scale.quick else groups:
+            words = [*group.models, *_numbers(scale, group), "--json"]
+            words += ["--inference"] * (part == "inference") + ["--gpu"] * scale.accelerator
+            yield Job(
+                "torch", torch_name(part, group.name), "beside_torch", tuple(words),
+                2 * len(group.models),
+            )  # fmt: skip
+
+
+def torch_name(part: str, group: str) -> str:
+    """Of the record of a group beside PyTorch, in "steps" or "inference"."""
+    return f"{part}: {group}"
 
 
 def _numbers(scale: Scale, group: Group) -> list[str]:
-    given = [f"--batch={scale.batch(group)}", f"--rounds={scale.rounds}"]
+    given = [f"--batch={scale.batch(group)}", f"--rounds={scale.rounds}", f"--dtype={scale.dtype}"]
     return given + ([f"--size={group.size}"] if group.size else [])
 
 
-def _slim(scale: Scale, part: str) -> Iterator[Job]:
+def _slim(scale: Scale) -> Iterator[Job]:
     for name, quick in SLIM:
         if quick or not scale.quick:
             batches = ("--batch=1", "--batch=32")
             rounds = f"--rounds={2 * scale.rounds}"  # they are short
-            yield Job(part, name, "slim", (name, *batches, rounds, "--json"), 2)
+            yield Job("slim", name, "slim", (name, *batches, rounds, "--json"), 2)
 
 
-def _input(scale: Scale, part: str) -> Iterator[Job]:
+def _input(scale: Scale) -> Iterator[Job]:
     images = 32 if scale.quick else 320
     words = [f"--images={images}", f"--rounds={scale.rounds}", "--json"]
-    yield Job(part, "streamed", "input", (*words, "--skip-step"), 3)
+    yield Job("input", "streamed", "input", (*words, "--skip-step"), 3)
     if not scale.quick:
-        yield Job(part, "resident", "input", (*words, "--skip-stream"), 2)
+        yield Job("input", "resident", "input", (*words, "--skip-stream"), 2)

@@ -16,7 +16,7 @@ class Record:
 
     Attributes:
       part, name: of the job.
-      run: of the suite that it is of: "commit", "dirty", "date", "command".
+      run: of the suite that it is of: "commit", "dirty", "date", "command", "machine".
       command: of this process.
       load: average number of processes that wanted a core in the minute before.
       seconds: that it took.

@@ -1,50 +1,81 @@
 """Two benchmarks that take turns, with stand-ins for both."""
 
+import json
 import sys
 
 import pytest
 
-from benchmarks import beside_torch
+from benchmarks import beside_torch, timing
 
-# Says when it works, to a file that both share; "torch" needs twice the other's seconds.
+# Says when it works, to a file that both share; its steps take the seconds that it is told.
 STAND_IN = """
 import sys
 from benchmarks import timing
-name, path, factor = sys.argv[1:]
-now = 0.0
+name, path, *seconds = sys.argv[1:]
+seconds, now = [float(each) for each in seconds], 0.0
 def step():
     global now
-    now += float(factor)
+    now += seconds.pop(0)
     with open(path, "a") as file:
         file.write(name + " ")
-timing.in_turn({"model": step}, rounds=2, warmup=1, clock=lambda: now)
+times = timing.in_turn({"model": step}, rounds=2, warmup=1, clock=lambda: now)
+results = {"model": timing.result(times["model"], 8, None, 5)}
+timing.show(results, {"of": name}, True, times)
 """
 
 
 def side(*words):
-    return beside_torch.Side([sys.executable, "-c", STAND_IN, *words])
+    return beside_torch.Side(sys.executable, ["-c", STAND_IN, *words])
 
 
-def test_the_sides_take_turns_and_their_times_are_compared(tmp_path):
+def test_the_sides_take_turns_and_their_exact_times_are_compared(tmp_path):
     path = tmp_path / "order"
-    ours, torch = side("ours", str(path), "1"), side("torch", str(path), "2")
+    ours = side("ours", str(path), "9", "0.00015", "1")
+    torch = side("torch", str(path), "9", "0.0003", "4")
     beside_torch.take_turns(ours, torch)
     assert path.read_text() == "ours torch " * 3
-    compared = beside_torch.compare(ours.times["model"], torch.times["model"])
-    assert compared == {
-        "branchnets_s": 1,
-        "torch_s": 2,
-        "torch_per_branchnets": 2,
-        "least": 2,
-        "most": 2,
-    }
+    found = beside_torch.compare(ours.document(), torch.document())
+    for each in (ours, torch):
+        each.stop()
+    ratio = found["compared"]["model"]
+    assert ratio == {name: pytest.approx(value) for name, value in
+                     (("median", 3), ("least", 2), ("most", 4))}  # fmt: skip
+    assert found["setup"]["of"] == "ours" and found["torch"]["setup"]["of"] == "torch"
+    assert found["models"]["model"]["times_s"] == pytest.approx([0.00015, 1], rel=1e-9)
+    assert found["torch"]["models"]["model"]["median_s"] == pytest.approx(2.00015)
 
 
-def test_a_side_that_fails_is_an_error_with_its_command(capsys):
+def test_what_is_asked_of_each_side(monkeypatch, capsys):
+    asked = []
+
+    class Side:
+        waits = False
+
+        def __init__(self, python, words, **variables):
+            asked.append((python, words))
+
+        def document(self):
+            return {"models": {"m": {"times_s": [2.0 * len(asked)]}}}
+
+        def stop(self):
+            pass
+
+    monkeypatch.setattr(beside_torch, "Side", Side)
+    words = ["m", "--inference", "--gpu", "--dtype=bfloat16", "--torch-python=p", "--json"]
+    beside_torch.main(words)
+    (python, theirs), (_, ours) = asked
+    assert python == "p" and {"--device=cuda", "--compile", "--inference"} <= set(theirs)
+    assert ours[:3] == ["-m", "benchmarks.inference", "m"] and "--inference" not in ours
+    assert "--dtype=bfloat16" in ours and "--dtype=bfloat16" in theirs
+    assert json.loads(capsys.readouterr().out)["compared"]["m"]["median"] == 1
+
+
+def test_a_side_that_fails_is_an_error_with_its_reason(capsys):
     with pytest.raises(SystemExit) as stopped:
         beside_torch.main(["resnext_digits", "--torch-python=/nowhere/python"])
     assert stopped.value.code == 2
     assert "/nowhere/python" in capsys.readouterr().err
-    failing = beside_torch.Side([sys.executable, "-c", "raise SystemExit(3)"])
-    with pytest.raises(RuntimeError, match="ended with 3"):
-        failing.wait()
+    program = "import sys; sys.exit('usage\\nx: error: needs 9 GB more')"
+    with pytest.raises(RuntimeError, match="^-c .*: needs 9 GB more$"):
+        beside_torch.Side(sys.executable, ["-c", program])
+    assert timing.why_ended(3, "") == "exit status 3"

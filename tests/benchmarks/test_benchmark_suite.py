@@ -10,10 +10,14 @@ import pytest
 import branchnets
 from benchmarks import __main__ as suite
 from benchmarks import inference, peaks, variants
-from benchmarks.suite import page, plan, run
+from benchmarks.suite import machine, page, plan, run
 from benchmarks.suite.store import Record, Store
 
-RUN = {"commit": "0123456789", "dirty": False, "date": "2026-01-02", "command": "python -m x"}
+HERE = {"device": "NVIDIA H100 80GB HBM3", "devices": 1, "cores": 2, "python": "3.x", "jax": "1.0"}
+RUN = {
+    "commit": "0123456789", "dirty": False, "date": "2026-01-02", "command": "python -m x",
+    "machine": HERE,
+}  # fmt: skip
 
 
 def test_every_registered_model_is_measured_and_nothing_else():
@@ -27,7 +31,7 @@ def test_jobs_have_names_of_their_own(scale):
     jobs = list(plan.jobs(scale, plan.PARTS))
     names = [(job.part, job.name) for job in jobs]
     assert len(names) == len(set(names))
-    assert {job.part for job in jobs} >= set(plan.PARTS) - {"torch"}
+    assert {job.part for job in jobs} == set(plan.PARTS)
     assert len(jobs) > 30 or scale.quick
     assert [job.part for job in plan.jobs(scale, ("input",))][0] == "input"
 
@@ -36,7 +40,16 @@ def test_an_accelerator_has_its_own_batches():
     job = next(iter(plan.jobs(plan.Scale(accelerator=True, dtype="bfloat16"), ("steps",))))
     assert "--batch=1024" in job.arguments and "--dtype=bfloat16" in job.arguments
     torch = next(iter(plan.jobs(plan.Scale(accelerator=True, dtype="bfloat16"), ("torch",))))
-    assert {"--device=cuda", "--dtype=bfloat16", "--compile"} <= set(torch.arguments)
+    assert {"--gpu", "--dtype=bfloat16", "--batch=512"} <= set(torch.arguments)
+
+
+def test_what_takes_turns_with_pytorch_is_not_measured_alone_as_well():
+    alone = [job.name for job in plan.jobs(plan.Scale(), ("steps",))]
+    beside = [job.name for job in plan.jobs(plan.Scale(), ("steps", "torch"))]
+    assert {group.name for group in plan.GROUPS if group.torch} == set(alone) - set(beside)
+    assert [name for name in beside if name.startswith("steps: ")] == [
+        "steps: resnext29_10x11d", "steps: resnext29_20x6d", "steps: resnext50_32x4d",
+    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -66,15 +79,44 @@ def test_what_has_a_result_of_this_commit_is_not_run_again(processes, tmp_path):
     assert found["b"].reason == "exit status 3" and found["b"].document == {}
     assert found["a"].command.startswith("python -m benchmarks.train_step ")
 
-    assert run.run(jobs, store, RUN, limit=60) == 0 and len(processes) == 2
+    # The one that failed is tried again, and the suite fails while it does.
+    assert run.run(jobs, store, RUN, limit=60) == 1
+    assert processes == [program, "raise SystemExit(3)", "raise SystemExit(3)"]
+    jobs = jobs[:1]
+    assert run.run(jobs, store, RUN, limit=60) == 0 and len(processes) == 3
     run.run(jobs, store, RUN, limit=60, again=True)
     run.run(jobs, store, {**RUN, "commit": "another"}, limit=60)
     run.run([job(program + "#")], store, {**RUN, "commit": "another"}, limit=60)
-    assert len(processes) == 2 + 2 + 2 + 1
     run.run([job(program)], store, {**RUN, "dirty": True}, limit=60)
-    assert len(processes) == 8 and list(store.read("steps")) == ["a", "b"]
-    assert run.run([job(program, part="torch")], store, RUN, limit=60) == 0
-    assert len(processes) == 8  # no environment with PyTorch was named
+    assert len(processes) == 7 and list(store.read("steps")) == ["a", "b"]
+
+
+def test_results_are_of_one_machine(processes, tmp_path):
+    store, program = Store(tmp_path), "print('{}')"
+    run.run([job(program)], store, RUN, limit=60)
+    tuned = {**RUN, "machine": {**HERE, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}}
+    assert run.elsewhere(store, tuned) is None
+    run.run([job(program)], store, tuned, limit=60)
+    run.run([job(program)], store, tuned, limit=60)
+    assert len(processes) == 2 and store.read("steps")["a"].run == tuned
+    # PyTorch's version is of what is measured beside it.
+    torch = {**RUN, "machine": {**HERE, "torch": "2.x"}}
+    beside = job(program, part="torch")
+    run.run([beside, job(program)], store, torch, limit=60, torch_python="p")
+    run.run([beside, job(program)], store, torch, limit=60, torch_python="p")
+    assert len(processes) == 4 and store.read("torch")["a"].command.endswith("--torch-python=PATH")
+    run.run([job(program)], store, RUN, limit=60)
+    run.run([beside], store, {**RUN, "machine": {**HERE, "torch": "3.x"}}, limit=60)
+    assert len(processes) == 5
+    other = {**RUN, "machine": {**HERE, "device": "TPU v4"}}
+    assert run.elsewhere(store, other) == "NVIDIA H100 80GB HBM3, 2 cores"
+
+
+def test_this_machine(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    found = machine.describe()
+    assert found["device"] != "cpu" and found["cores"] >= 1 and {"python", "jax"} <= set(found)
+    assert "GLIBC_TUNABLES glibc.malloc.hugetlb=1" in machine.versions(found)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +134,7 @@ def test_what_does_not_fit_is_kept_with_the_reason(processes, tmp_path, program,
     assert reason in found.reason
     text = page.write(Store(tmp_path))
     assert "## Without a result" in text and f"| steps | a | {found.reason}" in text
-    assert "Training steps" not in text
+    assert "Training steps" not in text and "| a | 0123456 |" in text
 
 
 def figures(median, macs=None):
@@ -110,14 +152,17 @@ def add(store, part, name, document, run_of=RUN):
 def results(tmp_path):
     """Two models of a group, the second of them in PyTorch too; one network slimmed; input."""
     store = Store(tmp_path / "results")
-    setup = {"device": "NVIDIA H100", "batch": 8, "size": "4x4", "dtype": "bfloat16", "jax": "1.0",
+    setup = {"device": HERE["device"], "batch": 8, "size": "4x4", "dtype": "bfloat16", "jax": "1.0",
              "python": "3.x", "cores": 2}  # fmt: skip
     models = {"plain": figures(0.5, 10**12), "coded": figures(0.6, 10**12),
               "plain:field=1": figures(0.25, 1)}  # fmt: skip
-    add(store, "steps", "plain", {"models": models, "setup": setup})
-    other = {**RUN, "commit": "abcdefghij", "dirty": True}
     torch = {"models": {"coded": figures(3.0)}, "setup": {"torch": "2.x", "python": "3.y"}}
-    add(store, "torch", "steps: plain", torch, other)
+    compared = {"coded": {"median": 5.0, "least": 4.5, "most": 6.0}}
+    older = {**RUN, "date": "2025-01-02"}
+    add(store, "steps", "plain", {"models": {"plain": figures(9.0)}, "setup": setup}, older)
+    other = {**RUN, "commit": "abcdefghij", "dirty": True}
+    beside = {"models": models, "setup": setup, "torch": torch, "compared": compared}
+    add(store, "torch", "steps: plain", beside, other)
     slim = {
         "taken_out": "class 0", "parameters": {"full": 100, "slim": 40}, "macs_ratio": 0.6,
         "times": [{"batch": 32, "full_ms": 2.0, "slim_ms": 1.0, "ratio": 0.5}],
@@ -136,19 +181,19 @@ def test_the_page_says_where_every_number_is_from(results):
     text = page.write(results)
     compared = lines_of(text, "What is compared with what")
     assert compared == [
-        "| Training steps | coded | plain | 1.200 | a |",
-        "| Training steps | plain | plain:field=1 | 2.000 | a |",
-        "| Training steps | PyTorch | coded | 5.00 | a, b |",
+        "| Training steps | coded | plain | 1.200 (1.200–1.200) | a |",
+        "| Training steps | plain | plain:field=1 | 2.000 (2.000–2.000) | a |",
+        "| Training steps | PyTorch | coded | 5.000 (4.500–6.000) | a |",
     ]
-    plain, coded, _ = lines_of(text, "Training steps")
+    plain, coded, _ = lines_of(text, "Training steps")  # and not the older result
     # 6 x 10^12 operations an image, 16 images a second, of 989 TFLOP/s.
     assert "| 96,000 (9.7% of peak) |" in plain and plain.endswith("| – | – | a |")
-    assert "| 3.0000 (2.7000–3.0000) |" in coded and coded.endswith("| a, b |")
-    assert lines_of(text, "Slimmed against full")[0].endswith("| 2.00 | 1.00 | 0.500 | a |")
+    assert "| 3.0000 (2.7000–3.0000) |" in coded and coded.endswith("| a |")
+    assert lines_of(text, "Slimmed against full")[0].endswith("| 2.00 | 1.00 | 0.500 | b |")
     assert "123 images/s a core" in lines_of(text, "Input")[0]
     first, second = lines_of(text, "Runs")
-    assert first.startswith("| a | 0123456 |") and "| abcdefg and changes |" in second
-    assert "NVIDIA H100, 2 cores" in text and "torch 2.x" in text
+    assert first.startswith("| a | abcdefg and changes |") and second.startswith("| b | 0123456 |")
+    assert "| NVIDIA H100 80GB HBM3, 2 cores | python 3.x, jax 1.0 | 0.5 (to 0.5) |" in first
 
 
 def test_the_page_alone_is_written_from_the_json(results, capsys):
@@ -175,8 +220,21 @@ def test_more_memory_than_there_is_is_refused(tiny, monkeypatch, capsys):
 
 
 def test_the_page_names_no_place_of_this_machine():
-    command = suite._command(["--torch-python=/home/me/bin/python", "--only=torch"])
-    assert command == "python -m benchmarks --torch-python=PATH --only=torch"
+    parser = suite._parser()
+    words = ["--torch-python", "/home/me/bin/python", "--only=torch", "--out=/home/me/found"]
+    command = suite._command(parser, parser.parse_args(words))
+    assert command == "python -m benchmarks --only=torch --torch-python=PATH --out=found"
+
+
+def test_the_suite_asks_before_it_measures(monkeypatch, tmp_path, results, capsys):
+    monkeypatch.setattr(machine, "describe", lambda: {**HERE, "cores": 96})
+    for words, message in (
+        ([f"--out={results.folder}"], "is of another machine (NVIDIA H100 80GB HBM3, 2 cores)"),
+        ([f"--out={tmp_path / 'new'}", f"--torch-python={tmp_path / 'no'}"], "No such file"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            suite.main(words)
+        assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_peaks_are_of_half_precision():
@@ -191,7 +249,7 @@ def test_peaks_are_of_half_precision():
         (["--only=stepz"], "no part 'stepz'"),
         (["--rounds=-1"], "above 0"),
         (["--limit=0"], "above 0"),
-        (["--torch-python=no/such"], "there is no no/such"),
+        (["--only=steps,torch"], "the part torch needs --torch-python"),
     ],
 )
 def test_bad_input(words, message, capsys):
