@@ -31,7 +31,7 @@ Build = Callable[[Variant, tuple[int, int, int], int | None, int, str], Compiled
 def timed_compile(jitted: Any, *arguments: Any) -> tuple[Any, float, int]:
     """(compiled function, seconds of tracing and compiling, bytes that it needs).
 
-    The bytes are what XLA says: arguments + outputs + temporaries - aliased.
+    The bytes are what XLA says: arguments, temporaries, code, and outputs of their own.
 
     Raises:
       ValueError: it needs more memory than there is.
@@ -40,18 +40,12 @@ def timed_compile(jitted: Any, *arguments: Any) -> tuple[Any, float, int]:
     compiled = jitted.lower(*arguments).compile()
     seconds = time.perf_counter() - start
     sizes = compiled.memory_analysis()
-    peak = (
-        sizes.argument_size_in_bytes
-        + sizes.output_size_in_bytes
-        + sizes.temp_size_in_bytes
-        - sizes.alias_size_in_bytes
-    )
+    more = memory.beside_arguments(sizes)  # the arguments have their place already
     found = memory.free(meshes.make_mesh(jax.devices()[:1]))
     free = found.device if found.device is not None else found.host
-    more = peak - sizes.argument_size_in_bytes  # the arguments have their place already
     if free is not None and more > free:
         raise ValueError(f"needs {more / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free")
-    return compiled, seconds, peak
+    return compiled, seconds, sizes.argument_size_in_bytes + more
 
 
 def measure(prog: str, description: str, build: Build, argv: Sequence[str] | None = None) -> None:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-#: Part of JAX's device_kind -> dense bfloat16 operations a second of one JAX device, and source.
-PEAKS: dict[str, tuple[float, str]] = {
-    "H200": (989e12, "nvidia.com/en-us/data-center/h200, SXM, without sparsity"),
-    "H100": (989e12, "nvidia.com/en-us/data-center/h100, SXM, without sparsity"),
-    "A100": (312e12, "nvidia.com/en-us/data-center/a100, without sparsity"),
-    "L4": (121e12, "nvidia.com/en-us/data-center/l4, without sparsity"),
-    "TPU v2": (23e12, "half a chip of 46 TFLOP/s: Jouppi et al., doi:10.1145/3360307"),
-    "TPU v3": (61.5e12, "half a chip of 123 TFLOP/s: docs.cloud.google.com/tpu/docs/v3"),
-    "TPU v4": (275e12, "docs.cloud.google.com/tpu/docs/v4"),
-    "TPU v5 lite": (197e12, "docs.cloud.google.com/tpu/docs/v5e"),
-    "TPU v5p": (459e12, "docs.cloud.google.com/tpu/docs/v5p"),
-    "TPU v6 lite": (918e12, "docs.cloud.google.com/tpu/docs/v6e"),
+from branchnets.aot.chips import CHIPS
+
+_NVIDIA = "nvidia.com/en-us/data-center/"
+#: JAX's device_kind -> dense bfloat16 operations a second, without sparsity, and source.
+GPUS: dict[str, tuple[float, str]] = {
+    "NVIDIA H200": (989e12, f"{_NVIDIA}h200, SXM"),
+    "NVIDIA H100 80GB HBM3": (989e12, f"{_NVIDIA}h100, SXM"),
+    "NVIDIA A100-SXM4-40GB": (312e12, f"{_NVIDIA}a100"),
+    "NVIDIA A100-SXM4-80GB": (312e12, f"{_NVIDIA}a100"),
+    "NVIDIA A100-PCIE-40GB": (312e12, f"{_NVIDIA}a100"),
+    "NVIDIA A100 80GB PCIe": (312e12, f"{_NVIDIA}a100"),
+    "NVIDIA L4": (121e12, f"{_NVIDIA}l4"),
+}
+#: JAX's device_kind -> the chip whose figures are in branchnets/aot/chips.py.
+TPUS = {
+    "TPU v2": "v2",
+    "TPU v3": "v3",
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
 }
 
 
@@ -24,4 +36,6 @@ def peak(device_kind: str, dtype: str) -> float | None:
     """
     if dtype != "bfloat16":
         return None
-    return next((rate for name, (rate, _) in PEAKS.items() if name in device_kind), None)
+    if (name := TPUS.get(device_kind)) is not None:
+        return CHIPS[name].flops / CHIPS[name].devices
+    return GPUS[device_kind][0] if device_kind in GPUS else None

@@ -8,7 +8,7 @@ After a colon stand fields of the config's model: NAME:field=value,...
 The step is the one that trains (engine/step.py) with the model's own family and its default loss,
 SGD with Nesterov momentum and weight decay, and the state donated; the batch is synthetic and lies
 on the device. One device, batch norm over the whole batch. The peak is what XLA says the compiled
-step needs: arguments + outputs + temporaries - aliased.
+step needs: arguments, temporaries, code, and outputs of their own (the state is not: it is donated).
 """
 
 from __future__ import annotations

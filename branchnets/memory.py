@@ -38,6 +38,18 @@ def free(mesh: Mesh) -> Memory:
     return Memory(min(known, default=None), host_free(), len(devices), shared)
 
 
+def beside_arguments(program: Any) -> int:
+    """Bytes on each device that a compiled program takes besides its arguments.
+
+    Temporaries, its code, and the outputs that do not take the place of arguments.
+
+    Args:
+      program: what `memory_analysis()` of the compiled one says.
+    """
+    outputs = max(program.output_size_in_bytes - program.alias_size_in_bytes, 0)
+    return int(program.temp_size_in_bytes + program.generated_code_size_in_bytes + outputs)
+
+
 def _free_on(device: Any) -> int | None:
     stats = device.memory_stats() or {}
     limit = stats.get("bytes_limit")

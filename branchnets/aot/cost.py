@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from branchnets import memory
 from branchnets.aot import collectives as exchanges
 from branchnets.aot import hlo, loops, roofline
 from branchnets.aot.steps import Step
@@ -122,15 +123,13 @@ def cost(step: Step, topology: Topology) -> Cost:
 
 
 def _of(compiled: Any, step: Step, topology: Topology, known: dict[str, Any]) -> Cost:
-    memory, analysis = compiled.memory_analysis(), compiled.cost_analysis()
+    sizes, analysis = compiled.memory_analysis(), compiled.cost_analysis()
     text = compiled.as_text()
     program = hlo.parse(text)
     runs = loops.runs(program)
     found = exchanges.collectives(program, runs)
     whole = totals(text, program, runs, analysis)
-    own = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    peak = memory.argument_size_in_bytes + max(own, 0) + memory.temp_size_in_bytes
-    peak += memory.generated_code_size_in_bytes + step.waiting_bytes
+    peak = sizes.argument_size_in_bytes + memory.beside_arguments(sizes) + step.waiting_bytes
     devices = len(topology.devices)
     estimate = roofline.estimate(
         topology.chip,
@@ -145,11 +144,11 @@ def _of(compiled: Any, step: Step, topology: Topology, known: dict[str, Any]) ->
     return Cost(
         **known,
         fits=peak <= topology.usable_bytes,
-        argument_bytes=memory.argument_size_in_bytes,
-        output_bytes=memory.output_size_in_bytes,
-        alias_bytes=memory.alias_size_in_bytes,
-        temp_bytes=memory.temp_size_in_bytes,
-        code_bytes=memory.generated_code_size_in_bytes,
+        argument_bytes=sizes.argument_size_in_bytes,
+        output_bytes=sizes.output_size_in_bytes,
+        alias_bytes=sizes.alias_size_in_bytes,
+        temp_bytes=sizes.temp_size_in_bytes,
+        code_bytes=sizes.generated_code_size_in_bytes,
         peak_bytes=peak,
         flops=float(analysis["flops"]),
         bytes_accessed=float(analysis["bytes accessed"]),

@@ -26,7 +26,7 @@ from branchnets.engine.records.logging import format_table
 from branchnets.engine.records.progress import duration
 from branchnets.engine.state import TrainState
 from branchnets.errors import ConfigError
-from branchnets.memory import Memory
+from branchnets.memory import Memory, beside_arguments
 
 PyTree = Any
 
@@ -220,8 +220,7 @@ def of_step(stats: Any, config: ConfigDict, mesh: Mesh, others: Budget) -> list[
     """
     items: list[Item] = []
     if stats is not None:
-        used = stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
-        used += max(stats.output_size_in_bytes - stats.alias_size_in_bytes, 0)
+        used = beside_arguments(stats)
         room = others.room
         change = smaller_step(config, mesh.size, used / room if room and room > 0 else None)
         items.append(Item("activations and workspace", used, change))

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from branchnets.aot import hlo
 from branchnets.engine.profiling import INPUT, PROGRAM, STEP
 from branchnets.engine.records.logging import format_table
 from branchnets.errors import UserError
@@ -60,27 +61,14 @@ class Trace:
 
 def read_program(text: str) -> Program:
     """Parses what ``as_text`` of a compiled step gives."""
-    own: dict[str, str] = {}
-    inside: dict[str, Counter[str]] = {}  # computation -> what its operations are called
-    calls: dict[str, str] = {}
-    computation = ""
-    for line in text.splitlines():
-        if line.endswith("{") and (found := re.match(r"(?:ENTRY )?%?([\w.\-]+) \(", line)):
-            computation = found[1]
-        elif found := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = ", line):
-            name = re.search(r'op_name="((?:[^"\\]|\\.)*)"', line)
-            called = re.search(r"calls=%?([\w.\-]+)", line)
-            if name:
-                own[found[1]] = name[1]
-                inside.setdefault(computation, Counter())[name[1]] += 1
-            if called:
-                calls[found[1]] = called[1]
-    for (
-        operation,
-        called_by_it,
-    ) in calls.items():  # a fusion without a name is called after what it holds
-        if operation not in own and (held := inside.get(called_by_it)):
-            own[operation] = held.most_common(1)[0][0]
+    computations = hlo.parse(text).computations
+    every = [each for held in computations.values() for each in held.values()]
+    own = {each.name: each.op_name for each in every if each.op_name}
+    for each in every:  # a fusion without a name is called after what it holds most of
+        insides = [computations.get(called, {}) for called in each.called.get("calls", ())]
+        held = Counter(i.op_name for inside in insides for i in inside.values() if i.op_name)
+        if each.name not in own and held:
+            own[each.name] = held.most_common(1)[0][0]
     module = re.match(r"HloModule ([\w.\-]+)", text)
     parameters = (re.findall(r"\['(\w+)'\]", n.replace("\\", "")) for n in own.values())
     paths = {tuple(keys[1:i]) for keys in parameters for i in range(2, len(keys))}

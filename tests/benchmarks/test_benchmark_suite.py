@@ -237,10 +237,24 @@ def test_the_suite_asks_before_it_measures(monkeypatch, tmp_path, results, capsy
         assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_peaks_are_of_half_precision():
-    assert peaks.peak("NVIDIA H100 80GB HBM3", "bfloat16") == 989e12
-    assert peaks.peak("NVIDIA H100 80GB HBM3", "float32") is None
-    assert peaks.peak("cpu", "bfloat16") is None
+@pytest.mark.parametrize(
+    ("kind", "rate"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", None),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40S", None),
+        ("TPU v2", 23e12),  # half a chip
+        ("TPU v4", 275e12),
+        ("TPU v4 lite", None),
+        ("TPU v5 lite", 197e12),
+        ("TPU v5", 459e12),
+        ("cpu", None),
+    ],
+)
+def test_peaks_are_of_whole_names_in_half_precision(kind, rate):
+    assert peaks.peak(kind, "bfloat16") == rate
+    assert peaks.peak(kind, "float32") is None
 
 
 @pytest.mark.parametrize(
