@@ -17,22 +17,15 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import models
-from benchmarks.variants import Variant
 from branchnets import families
 
 
-def compile_model(
-    variant: Variant,
-    image_shape: tuple[int, int, int],
-    classes: int | None,
-    batch: int,
-    dtype: str,
-) -> models.Compiled:
-    """Builds a model's forward pass for the first device and compiles it; as train_step's."""
-    config = variant.config()
-    config.dtype = dtype
-    model = families.create(config, variant.spec(image_shape, classes)).model
-    images = jax.random.normal(jax.random.key(0), (batch, *image_shape))
+def compile_model(case: models.Case) -> models.Compiled:
+    """Builds a model's forward pass for the first device and compiles it."""
+    config = case.variant.config()
+    config.dtype = case.dtype
+    model = families.create(config, case.variant.spec(case.image_shape, case.classes)).model
+    images = jax.random.normal(jax.random.key(0), (case.batch, *case.image_shape))
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
 
     def forward(variables: Any, images: jax.Array) -> jax.Array:

@@ -30,7 +30,7 @@ from unittest.mock import patch
 import jax
 import numpy as np
 
-from benchmarks import made_images, timing, train_step, variants
+from benchmarks import made_images, models, timing, train_step, variants
 from branchnets import data
 from branchnets.data.device.augment import Augment
 from branchnets.data.stored.records import FileRecords, Records, StreamedSplit
@@ -151,7 +151,7 @@ def resident(rounds: int) -> dict[str, float]:
     """Processor seconds of the resident input and of the step that it feeds, batch 32."""
     variant = variants.parse(MODEL)
     shape = variant.entry.image_shape
-    step = train_step.compile_model(variant, shape, None, BATCH, "float32")
+    step = train_step.compile_model(models.Case(variant, shape, None, BATCH, "float32"))
     random = np.random.RandomState(0)
     # 1/f images, not white noise: what Equalize and AutoContrast do depends on the values.
     images = np.stack([made_images.picture(i, *shape[:2]) for i in range(512)])

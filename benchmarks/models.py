@@ -24,14 +24,29 @@ class Compiled:
     peak_bytes: int
 
 
-#: (variant, image shape, classes, batch, dtype) -> what is timed
-Build = Callable[[Variant, tuple[int, int, int], int | None, int, str], Compiled]
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is built and compiled.
+
+    Attributes:
+      variant: the model.
+      image_shape: (H, W, C).
+      classes: K; None is the model's usual number.
+      batch: examples.
+      dtype: "float32" or "bfloat16", what the network computes in.
+    """
+
+    variant: Variant
+    image_shape: tuple[int, int, int]
+    classes: int | None
+    batch: int
+    dtype: str
 
 
 def timed_compile(jitted: Any, *arguments: Any) -> tuple[Any, float, int]:
     """(compiled function, seconds of tracing and compiling, bytes that it needs).
 
-    The bytes are what XLA says: arguments, temporaries, code, and outputs of their own.
+    The bytes are what XLA says: arguments, temporaries, code, and outputs of its own.
 
     Raises:
       ValueError: it needs more memory than there is.
@@ -48,7 +63,12 @@ def timed_compile(jitted: Any, *arguments: Any) -> tuple[Any, float, int]:
     return compiled, seconds, sizes.argument_size_in_bytes + more
 
 
-def measure(prog: str, description: str, build: Build, argv: Sequence[str] | None = None) -> None:
+def measure(
+    prog: str,
+    description: str,
+    build: Callable[[Case], Compiled],
+    argv: Sequence[str] | None = None,
+) -> None:
     """Runs a benchmark's command line: compiles every model, times them in turn, prints."""
     options = timing.parser(prog, description.splitlines()[0])
     timing.add_dtype(options)
@@ -60,9 +80,8 @@ def measure(prog: str, description: str, build: Build, argv: Sequence[str] | Non
         shapes = {word: (*size, shape[2]) for word, shape in usual.items()}
         compiled = {}
         for name, variant in variants.items():
-            compiled[name] = build(
-                variant, shapes[name], arguments.classes, arguments.batch, arguments.dtype
-            )
+            case = Case(variant, shapes[name], arguments.classes, arguments.batch, arguments.dtype)
+            compiled[name] = build(case)
             timing.say(f"compiled {name} in {compiled[name].compile_s:.1f} s")
     except ValueError as error:
         options.error(str(error))

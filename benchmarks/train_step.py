@@ -8,7 +8,7 @@ After a colon stand fields of the config's model: NAME:field=value,...
 The step is the one that trains (engine/step.py) with the model's own family and its default loss,
 SGD with Nesterov momentum and weight decay, and the state donated; the batch is synthetic and lies
 on the device. One device, batch norm over the whole batch. The peak is what XLA says the compiled
-step needs: arguments, temporaries, code, and outputs of their own (the state is not: it is donated).
+step needs: arguments, temporaries, code, and outputs of its own (the state is donated).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import numpy as np
 import optax
 
 from benchmarks import models
-from benchmarks.variants import Variant
 from branchnets import families
 from branchnets.engine import mesh as meshes
 from branchnets.engine import optim
@@ -29,29 +28,16 @@ from branchnets.engine import state as states
 from branchnets.engine import step as steps
 
 
-def compile_model(
-    variant: Variant,
-    image_shape: tuple[int, int, int],
-    classes: int | None,
-    batch: int,
-    dtype: str,
-) -> models.Compiled:
+def compile_model(case: models.Case) -> models.Compiled:
     """Builds a model's training step for the first device and compiles it.
-
-    Args:
-      variant: the model.
-      image_shape: (H, W, C).
-      classes: K; None is the model's usual number.
-      batch: examples of a step.
-      dtype: "float32" or "bfloat16", what the network computes in.
 
     Raises:
       ValueError: an unknown model, or a class count that its family cannot train.
     """
-    config = variant.config()
-    config.dtype, config.batch_size = dtype, batch
+    config = case.variant.config()
+    config.dtype, config.batch_size = case.dtype, case.batch
     config.optimizer.weight_decay = 5e-4
-    spec = variant.spec(image_shape, classes)
+    spec = case.variant.spec(case.image_shape, case.classes)
     family = families.create(config, spec)
     optimizer = optim.optimizer(config, optax.constant_schedule(0.01))
     optimizers = {name: family.optimizer(name, optimizer) for name in family.trainable}
@@ -59,12 +45,12 @@ def compile_model(
     mesh = meshes.make_mesh(jax.devices()[:1])
     copy = meshes.replicated(mesh)
     state = jax.jit(
-        lambda: states.create(family, optimizers, image_shape, seed=0), out_shardings=copy
+        lambda: states.create(family, optimizers, case.image_shape, seed=0), out_shardings=copy
     )()
     random = np.random.default_rng(0)
     examples = {
-        "image": random.standard_normal((batch, *image_shape), np.float32),
-        "label": random.integers(spec.num_classes, size=batch, dtype=np.int32),
+        "image": random.standard_normal((case.batch, *case.image_shape), np.float32),
+        "label": random.integers(spec.num_classes, size=case.batch, dtype=np.int32),
     }
     key = jax.random.key_data(jax.random.key(0))
     arrays = jax.device_put({"examples": examples, "key": key}, copy)
