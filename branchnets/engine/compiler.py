@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, SingleDeviceSharding
 
 # XLA for CPU has two libraries for products and convolutions, YNNPACK and Eigen, and takes the
-# first. Eigen is up to 1.4 times faster on the long, narrow products of these networks, YNNPACK
-# several times faster in sums over images: a whole step of ResNeXt-29 needs 0.80 to 0.87 of the
-# default's time with this choice (`results/conv_lowerings.md`).
+# first. Eigen is faster on the long, narrow products of these networks when two threads share them,
+# YNNPACK in sums over images. Of the processor time of plain ResNeXt-29 on two cores 0.80 to 0.90
+# was left; small networks and one core gained nothing (`results/conv_lowerings.md`, without a log).
 _CPU = MappingProxyType({"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"})
 
 
