@@ -24,6 +24,8 @@ from pathlib import Path
 from benchmarks.suite import page, plan, run
 from benchmarks.suite.store import Store
 
+_TORCH = "python -m venv yardstick && yardstick/bin/pip install torch==2.13.0"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; 1 while a process has no result, 2 on bad input."""
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.torch_python is not None:  # processes of the suite run in the checkout
         options.torch_python = str(Path(options.torch_python).absolute())
     if "torch" in parts and not options.torch_python:
-        parser.exit(2, "error: the part torch needs --torch-python=PATH\n")
+        parser.exit(2, f"error: the part torch needs --torch-python=PATH; to have one: {_TORCH}\n")
     rounds = (2 if options.quick else 4) if options.rounds is None else options.rounds
     limit = (200.0 if options.quick else 75.0) if options.limit is None else options.limit
     if rounds < 1 or limit <= 0:

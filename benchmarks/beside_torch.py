@@ -33,6 +33,7 @@ class Side:
     """One of the two processes, which goes on when it is told to.
 
     Args:
+      label: before what it says.
       python: the interpreter.
       words: of its command line.
       variables: of its environment, beside this process's.
@@ -42,8 +43,8 @@ class Side:
       RuntimeError: it ended before its first round.
     """
 
-    def __init__(self, python: str, words: Sequence[str], **variables: str) -> None:
-        self._name, self._said = " ".join(words[:2]), ""
+    def __init__(self, label: str, python: str, words: Sequence[str], **variables: str) -> None:
+        self._label, self._said = label, ""
         self._out = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             [python, *words],
@@ -66,10 +67,10 @@ class Side:
             text = line.rstrip()
             if text == timing.READY:
                 return True
-            timing.say(text)
+            timing.say(f"{self._label}: {text}")
             self._said += line
         if code := self._process.wait():
-            raise RuntimeError(f"{self._name}: {timing.why_ended(code, self._said)}")
+            raise RuntimeError(f"{self._label}: {timing.why_ended(code, self._said)}")
         return False
 
     def go(self) -> None:
@@ -133,11 +134,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         # One after the other: compiling is timed too.
         yardstick = ["-m", "benchmarks.torch_yardstick", *words, *theirs]
-        sides.append(Side(arguments.torch_python, yardstick))
+        sides.append(Side("PyTorch", arguments.torch_python, yardstick))
         # Both are on the same GPU: none may take all of its memory at once.
-        sides.append(
-            Side(sys.executable, ["-m", module, *words], XLA_PYTHON_CLIENT_PREALLOCATE="false")
-        )
+        share = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        sides.append(Side("branchnets", sys.executable, ["-m", module, *words], **share))
         take_turns(*sides)
         torch, ours = (side.document() for side in sides)
     except (OSError, RuntimeError) as error:
@@ -149,11 +149,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.json:
         print(json.dumps(document, indent=2))
         return
-    print(f"{'model':36}{'branchnets s':>14}{'PyTorch s':>11}{'PyTorch / branchnets':>22}")
+    print(f"{'model':36}{'branchnets s':>14}{'PyTorch s':>11}{'PyTorch / branchnets':>26}")
     for name, figures in ours["models"].items():
         ratio = timing.Ratio(**document["compared"][name])
         own, other = figures["median_s"], torch["models"][name]["median_s"]
-        print(f"{name:36}{own:14.4f}{other:11.4f}{ratio.text():>22}")
+        print(f"{name:36}{own:14.4f}{other:11.4f}{ratio.text():>26}")
 
 
 if __name__ == "__main__":

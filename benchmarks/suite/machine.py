@@ -52,7 +52,10 @@ def torch_version(python: str) -> str:
     Raises:
       RuntimeError: it has none.
     """
-    return _said([python, "-c", _TORCH]).strip()
+    try:
+        return _said([python, "-c", _TORCH]).strip()
+    except RuntimeError as error:
+        raise RuntimeError(f"no PyTorch in {python}: {error}") from error
 
 
 def _said(command: list[str]) -> str:

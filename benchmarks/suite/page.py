@@ -138,14 +138,15 @@ def _models(groups: dict[str, Record], part: str, runs: Runs) -> str:
         f"Operations are two for each multiply-add of a convolution, product or energy, {times} "
         "that of a forward pass; on devices whose bfloat16 peak is published the share of it is "
         "beside. The peak is what XLA says that the compiled program needs (arguments, outputs, "
-        "temporaries, code), of PyTorch the growth of the process. Compiling includes tracing."
+        "temporaries, code), of PyTorch the growth of the process, on a GPU the most that its "
+        "allocator held. Compiling includes tracing."
     )
     return _section(_TITLES[part], header, rows, text)
 
 
 def _spread(figures: dict[str, Any]) -> str:
     times = figures["times_s"]
-    return f"{figures['median_s']:.4f} ({min(times):.4f}–{max(times):.4f})"
+    return f"{figures['median_s']:.4g} ({min(times):.4g}–{max(times):.4g})"
 
 
 def _rate(figures: dict[str, Any], setup: dict[str, Any], part: str) -> str:

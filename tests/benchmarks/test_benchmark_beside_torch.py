@@ -25,7 +25,7 @@ timing.show(results, {"of": name}, True, times)
 
 
 def side(*words):
-    return beside_torch.Side(sys.executable, ["-c", STAND_IN, *words])
+    return beside_torch.Side(words[0], sys.executable, ["-c", STAND_IN, *words])
 
 
 def test_the_sides_take_turns_and_their_exact_times_are_compared(tmp_path):
@@ -51,7 +51,7 @@ def test_what_is_asked_of_each_side(monkeypatch, capsys):
     class Side:
         waits = False
 
-        def __init__(self, python, words, **variables):
+        def __init__(self, label, python, words, **variables):
             asked.append((python, words))
 
         def document(self):
@@ -76,6 +76,6 @@ def test_a_side_that_fails_is_an_error_with_its_reason(capsys):
     assert stopped.value.code == 2
     assert "/nowhere/python" in capsys.readouterr().err
     program = "import sys; sys.exit('usage\\nx: error: needs 9 GB more')"
-    with pytest.raises(RuntimeError, match="^-c .*: needs 9 GB more$"):
-        beside_torch.Side(sys.executable, ["-c", program])
+    with pytest.raises(RuntimeError, match="^PyTorch: needs 9 GB more$"):
+        beside_torch.Side("PyTorch", sys.executable, ["-c", program])
     assert timing.why_ended(3, "") == "exit status 3"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 import pytest
@@ -188,7 +189,7 @@ def test_the_page_says_where_every_number_is_from(results):
     plain, coded, _ = lines_of(text, "Training steps")  # and not the older result
     # 6 x 10^12 operations an image, 16 images a second, of 989 TFLOP/s.
     assert "| 96,000 (9.7% of peak) |" in plain and plain.endswith("| – | – | a |")
-    assert "| 3.0000 (2.7000–3.0000) |" in coded and coded.endswith("| a |")
+    assert "| 3 (2.7–3) |" in coded and coded.endswith("| a |")
     assert lines_of(text, "Slimmed against full")[0].endswith("| 2.00 | 1.00 | 0.500 | b |")
     assert "123 images/s a core" in lines_of(text, "Input")[0]
     first, second = lines_of(text, "Runs")
@@ -203,6 +204,18 @@ def test_the_page_alone_is_written_from_the_json(results, capsys):
     assert folder.with_suffix(".md").read_text() == page.write(results)
     assert {file.name: file.read_text() for file in folder.iterdir()} == before
     assert capsys.readouterr().out.strip() == str(folder.with_suffix(".md"))
+
+
+def test_a_suite_that_is_ended_writes_its_page(monkeypatch, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(machine, "describe", lambda: HERE)
+    monkeypatch.setattr(run, "run", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    try:
+        with pytest.raises(SystemExit) as stop:
+            suite.main([f"--out={tmp_path / 'found'}"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stop.value.code == 143 and (tmp_path / "found.md").exists()
 
 
 def test_inference(tiny, capsys):
