@@ -212,7 +212,8 @@ def gathered(value: Any) -> list[Any]:
     value = json.loads(json.dumps(value))  # as the others get it
     if not several():
         return [value]
-    store, turn = JaxStore(), f"agreed/{next(_turns)}"
+    store, number = JaxStore(), next(_turns)
+    turn = f"agreed/{number}"
     if process() != 0:
         store.set(f"{turn}/of/{process()}", json.dumps(value))
         return json.loads(_awaited("process 0", lambda: store.get(f"{turn}/all")))
@@ -226,6 +227,8 @@ def gathered(value: Any) -> list[Any]:
             )
         values.append(json.loads(given[other]))
     store.set(f"{turn}/all", json.dumps(values))
+    if number:  # who has given something now has read what was agreed on before
+        store.delete(f"agreed/{number - 1}")
     return values
 
 

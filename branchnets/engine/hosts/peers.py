@@ -23,7 +23,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from branchnets.engine.hosts import distributed, failure
@@ -70,8 +70,10 @@ class Peers:
         self._agreed = threading.Event()
         self._at, self._status = -1, 0
         self._lost: PeerLost | None = None
-        # Process 0 answers all of them: once a second where they are many.
+        # Process 0 answers all of them: once a second where they are many. For the answers, which
+        # are as many as they are, more often where they are few.
         self._look = LOOK * min(max(count / 6, 1), 5)
+        self._pause = min(LOOK / 10 * max(count / 6, 1), self._look)
         self._closing, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -151,8 +153,8 @@ class Peers:
         """The thread: looks for a failure and for a notice, until the end."""
         grace = GRACE
         try:
-            while not self._rest() and not self._is_lost():
-                if not self._noticed and self._is_asked():
+            while not self._rest() and not self._is_lost(notes := self._store.all(NOTES)):
+                if not self._noticed and self._is_asked(notes):
                     self._agree()
         except Exception as error:  # JAX itself is about to abort this process
             grace = 0.0
@@ -161,23 +163,22 @@ class Peers:
         if self._lost is not None and not self._closing.wait(grace):
             self._quit()
 
-    def _is_lost(self) -> bool:
+    def _is_lost(self, notes: Mapping[str, str]) -> bool:
         if self._lost is None:
-            self._lost = failure.told(self._store.all(NOTES), self._process)
+            self._lost = failure.told(notes, self._process)
         return self._lost is not None
 
     def _quit(self) -> None:
         print(f"error: process {self._process}: {self._lost}", file=sys.stderr, flush=True)
         self._end(getattr(self._lost, "exit_status", PeerLost.exit_status))
 
-    def _is_asked(self) -> bool:
-        key = f"{NOTES}/{self._notice}"
-        if self._stop.status is not None:
-            self._store.set(key, str(self._stop.status))
-        told = self._store.get(key)
-        if told is not None:
-            self._status = int(told)
-        return told is not None
+    def _is_asked(self, notes: Mapping[str, str]) -> bool:
+        if self._notice not in notes and self._stop.status is not None:
+            self._store.set(f"{NOTES}/{self._notice}", str(self._stop.status))
+            notes = self._store.all(NOTES)  # another one may have been before
+        if self._notice in notes:
+            self._status = int(notes[self._notice])
+        return self._notice in notes
 
     def _answer(self) -> None:
         with self._lock:
@@ -187,7 +188,7 @@ class Peers:
     def _agree(self) -> None:
         self._answer()
         while len(passed := self._store.all(self._answers)) < self._count:
-            if self._is_lost() or self._closing.wait(self._look / 10):
+            if self._is_lost(self._store.all(NOTES)) or self._closing.wait(self._pause):
                 return
         self._at = max(map(int, passed.values())) + 1
         self._agreed.set()

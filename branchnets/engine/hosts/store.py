@@ -36,6 +36,10 @@ class Store(Protocol):
         """What was written in a folder, by the names in it. Raises PeerLost: out of reach."""
         ...
 
+    def delete(self, folder: str) -> None:
+        """Deletes a folder and all that is in it. Raises PeerLost: out of reach."""
+        ...
+
 
 class JaxStore:
     """The store of JAX's coordination service, once `jax.distributed` is initialised.
@@ -61,6 +65,10 @@ class JaxStore:
         start = f"{_full(folder)}/"
         found = self._ask("key_value_dir_get", "NOT_FOUND", start) or []
         return {key.removeprefix(start): value for key, value in found}
+
+    def delete(self, folder: str) -> None:
+        """See :class:`Store`."""
+        self._ask("key_value_delete", "NOT_FOUND", _full(folder))
 
     def _ask(self, name: str, passed_over: str, *arguments: str) -> Any:
         function: Callable[..., Any] = getattr(global_state.client, name)

@@ -19,6 +19,7 @@ process, port, folder = int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
 import branchnets
 from branchnets.engine.hosts import alike, distributed
 from branchnets.engine import budget
+from branchnets.engine.hosts.store import JaxStore
 from branchnets.engine.records import environment
 from branchnets.engine import config as configs
 from branchnets.engine.evaluate import Evaluator
@@ -32,6 +33,8 @@ assert distributed.gathered({"p": (process,)}) == [{"p": [0]}, {"p": [1]}]
 assert distributed.smallest(5 - process) == 4
 assert distributed.smallest(None if process else 7) == 7
 assert distributed.total(process + 1) == 3
+# What was agreed on before is deleted; the other process may have begun the next one.
+assert len({key.split("/")[0] for key in JaxStore().all("agreed")}) <= 2
 assert distributed.on_first_process(lambda: [process, None]) == [0, None]
 # Both are on one host, and share its memory.
 assert budget.agreed(Memory(10 - process, 1000, 1, False)) == Memory(9, 500, 1, False)

@@ -30,10 +30,6 @@ class Store:
         with self._lock:
             self._values.setdefault(key, value)
 
-    def get(self, key):
-        self._wait()
-        return self._values.get(key)
-
     def all(self, folder):
         self._wait()
         with self._lock:
