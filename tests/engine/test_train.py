@@ -7,6 +7,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -18,6 +19,7 @@ from branchnets.engine import train as training
 from branchnets.engine.loop import Loop
 from branchnets.engine.records.logging import read_metrics
 from branchnets.engine.runs import load_run
+from branchnets.engine.saving import filelist
 from branchnets.engine.saving.checkpoint import Checkpoints
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED
 from branchnets.errors import DataError, TrainingError
@@ -251,17 +253,25 @@ def test_a_save_that_failed_in_the_background_is_made_up_for_at_the_next_look(
     tiny, whole, tmp_path, monkeypatch, capsys
 ):
     saved, check, save = [], Checkpoints.check_for_errors, Checkpoints.save
+    listing, ended = filelist.write, threading.Event()
 
-    def failed_once(checkpoints):
+    def fail_once(folder, **options):  # in the thread that writes
+        if ended.is_set():
+            return listing(folder, **options)
+        ended.set()
+        raise OSError("No space left on device")
+
+    def look(checkpoints):
+        while saved == [3] and checkpoints._manager.is_saving_in_progress():
+            time.sleep(0.01)  # it has failed before the next step is done
         check(checkpoints)
-        if saved == [3]:
-            raise checkpoints._unwritten(OSError("No space left on device"))
 
     def record(checkpoints, step, *rest):
         saved.append(step)
         return save(checkpoints, step, *rest)
 
-    monkeypatch.setattr(Checkpoints, "check_for_errors", failed_once)
+    monkeypatch.setattr(filelist, "write", fail_once)
+    monkeypatch.setattr(Checkpoints, "check_for_errors", look)
     monkeypatch.setattr(Checkpoints, "save", record)
     config = tiny(**{**FIELDS, "checkpoint.every_epochs": 1, "checkpoint.every_steps": 3})
     assert training.train(config, str(tmp_path / "run"), ONE) == 0

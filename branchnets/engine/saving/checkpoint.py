@@ -252,10 +252,14 @@ class Checkpoints:
         """
         if self._manager is None or self._saving is None:
             return
-        with self._writing():
-            if distributed.several() and (logged := orbaxlog.failure()) is not None:
-                raise logged
-            self._manager.check_for_errors()
+        # Not by orbax's own check: it takes an error from the thread that waits for it, which would
+        # take the step for complete and delete older ones; or finds that one has taken it already.
+        if distributed.several():
+            with self._writing():
+                if (logged := orbaxlog.failure()) is not None:
+                    raise logged
+        elif not self._manager.is_saving_in_progress():
+            self.wait()
 
     def close(self) -> None:
         """Wait for the save in progress and release the threads.
