@@ -1,8 +1,8 @@
 """A stand-in for Google Cloud Storage on this machine: its JSON API over HTTP, objects in memory.
 
-gcsfs, google-cloud-storage and tensorstore speak to it when the environment says so. It knows what
-these three ask for: objects with generations, preconditions and CRC-32C, ranges, listings by
-prefix and delimiter, uploads in all three ways, copies.
+gcsfs, google-cloud-storage, tensorstore and array_record speak to it when the environment says so.
+It knows what these ask for: objects with generations, preconditions and CRC-32C, ranges, listings
+by prefix and delimiter, uploads in all three ways, copies.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class Server:
         """Directs the clients of this process, or of another one, here."""
         return {
             "STORAGE_EMULATOR_HOST": self.url,
+            "CLOUD_STORAGE_EMULATOR_ENDPOINT": self.url,  # that of C++, in array_record
             "TENSORSTORE_GCS_HTTP_URL": self.url,
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",  # tensorstore's; else it looks for a key
             "GOOGLE_CLOUD_PROJECT": "none",

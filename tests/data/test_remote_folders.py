@@ -17,6 +17,7 @@ from PIL import Image
 from branchnets import data, storage
 from branchnets.data.images import list_images, read_image
 from branchnets.data.outside import load_outside
+from branchnets.data.stored.array_records import ArrayRecordFile
 from branchnets.data.stored.records import FileRecords
 from branchnets.data.stored.tfds import TfdsRecords
 from branchnets.errors import DataError, ExampleError
@@ -137,6 +138,28 @@ def test_shards_are_opened_as_a_listing_tells_of_them(tmp_path, gcs):
     before = len(gcs.requests)
     assert len([file.version() for file in again.files()]) == shards
     assert len(gcs.requests) == before and again[3].data == records[3].data
+
+
+def test_array_record_is_read_from_a_bucket(tmp_path, gcs):
+    pytest.importorskip("array_record")
+    splits = {"train": [3, 2]}
+    local = tfds_fixture.write_dataset(tmp_path, "toy", splits, file_format="array_record")
+    url = f"gs://bucket/{uuid.uuid4().hex}/toy/3.0.2"
+    for file in local.iterdir():
+        (storage.as_path(url) / file.name).write_bytes(file.read_bytes())
+    ours, theirs = TfdsRecords(url, "train"), TfdsRecords(local, "train")
+    assert ours.labels().tolist() == theirs.labels().tolist() and len(ours) == 5
+    ours = pickle.loads(pickle.dumps(ours))
+    assert [ours[i].data for i in range(5)] == [theirs[i].data for i in range(5)]
+    torn = next(file for file in storage.as_path(url).iterdir() if "00001-of" in file.name)
+    torn.write_bytes(torn.read_bytes()[:-100])
+    with pytest.raises(DataError, match="0 records where .* says 2.*pip install -U array_record"):
+        TfdsRecords(url, "train")
+    torn.unlink()
+    with pytest.raises(DataError, match="is missing"):
+        TfdsRecords(url, "train")
+    with pytest.raises(DataError, match="from disks and gs:// only"):
+        ArrayRecordFile(storage.as_path("memory://toy/toy.array_record-00000-of-00001"))
 
 
 def test_images_alone_and_out_of_distribution(both):

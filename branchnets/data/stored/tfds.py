@@ -105,6 +105,7 @@ class TfdsSource:
                 raise DamagedRecordError(
                     f"{shard.path} has {len(shard)} records where dataset_info.json says {length}: "
                     "it is truncated or of another version. Copy or prepare it again."
+                    + getattr(shard, "doubt", "")
                 )
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
         in_turn = self.info.file_format == "tfrecord" and not self.info.ordered
