@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from branchnets.engine.hosts import cluster
@@ -112,3 +114,15 @@ def test_connections_to_the_coordinator_are_read_off_the_system():
     assert cluster.connected(table, 0x23F0) == ["10.0.0.11"]
     mapped = "h\n 1: 0:23F0 0000000000000000FFFF00000C00000A:9C41 01 0\n"
     assert cluster.connected(mapped, 0x23F0) == ["10.0.0.12"]
+
+
+def test_the_hosts_that_have_come_are_told():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        if not (before := cluster.connected_text(address)):
+            pytest.skip("the system does not tell connections")
+        assert before.startswith("Connected: none (")
+        with socket.create_connection(server.getsockname()):
+            with socket.create_connection(server.getsockname()):
+                told = cluster.connected_text(address)
+    assert told == "Connected: 127.0.0.1, 127.0.0.1 (process 0 is one of them)."
