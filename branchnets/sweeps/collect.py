@@ -9,11 +9,11 @@ import json
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from branchnets.engine import config as configs
 from branchnets.families.study import Reference
+from branchnets.storage import AnyPath
 from branchnets.sweeps import results
 from branchnets.sweeps.grid import Cell
 
@@ -86,11 +86,11 @@ def fits(reference: Reference, config: Any) -> bool:
     return (config.model.name, config.data.name) == (reference.model, reference.dataset)
 
 
-def collect(cells: Iterable[Cell], out: Path) -> list[Found]:
-    """Reads the finished cells of a sweep."""
+def collect(cells: Iterable[Cell], runs: AnyPath) -> list[Found]:
+    """Reads the finished cells of a sweep from where their run directories are."""
     found = []
     for cell in cells:
-        folder = out / cell.name
+        folder = runs / cell.name
         if results.finished(folder):
             _, figures = results.load(folder)
             found.append(Found(cell, {**figures, **results.merits(folder)}))

@@ -24,7 +24,9 @@ _LOCK = ".report.lock"
 _WAIT = 120.0  # seconds for the report of another shard; more than drawing takes
 
 
-def write(grid: Grid, out: Path, header: Mapping[str, str]) -> AnyPath | None:
+def write(
+    grid: Grid, out: Path, header: Mapping[str, str], runs: AnyPath | None = None
+) -> AnyPath | None:
     """Writes ``report/`` and ``table.md``; None while no cell is finished.
 
     Shards that end together take turns, so that the last report knows all that is finished.
@@ -33,11 +35,13 @@ def write(grid: Grid, out: Path, header: Mapping[str, str]) -> AnyPath | None:
       grid: all of it, finished or not.
       out: the directory of the sweep.
       header: facts about it, name -> text.
+      runs: where the run directories are; in `out` by default.
 
     Raises:
       UserError: it cannot be written.
     """
-    if not _finished(collect.collect(grid.cells, out)):
+    runs = out if runs is None else runs
+    if not _finished(collect.collect(grid.cells, runs)):
         return None
     lock = out / _LOCK
     try:
@@ -45,15 +49,15 @@ def write(grid: Grid, out: Path, header: Mapping[str, str]) -> AnyPath | None:
     except OSError as error:
         raise ReportError(f"{out} cannot be written: {error.strerror}.") from error
     with folders.alone(lock, _WAIT):
-        return _write(grid, out, header)
+        return _write(grid, out, header, runs)
 
 
 def _finished(found: Sequence[Found]) -> list[Found]:
     return [one for one in found if one.figures is not None]
 
 
-def _write(grid: Grid, out: Path, header: Mapping[str, str]) -> AnyPath:
-    found = collect.collect(grid.cells, out)
+def _write(grid: Grid, out: Path, header: Mapping[str, str], runs: AnyPath) -> AnyPath:
+    found = collect.collect(grid.cells, runs)
     done = _finished(found)
     points = collect.points(found)
     facts = {

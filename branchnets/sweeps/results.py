@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from branchnets.errors import UserError
+from branchnets.errors import StorageError, UserError
 from branchnets.storage import AnyPath
 
 DASH = "–"
@@ -53,6 +53,8 @@ def has_merits(folder: AnyPath) -> bool:
     try:
         merits = json.loads((folder / MERITS).read_text())
         return merits["step"] == json.loads((folder / _SUMMARY).read_text())["steps"]
+    except StorageError:
+        raise  # a service fails, which does not say that there are none
     except (OSError, ValueError, LookupError):
         return False
 

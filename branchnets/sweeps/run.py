@@ -18,7 +18,8 @@ from branchnets.engine import config as configs
 from branchnets.engine.records.progress import duration
 from branchnets.engine.records.rundir import RunDir
 from branchnets.engine.stopping import INTERRUPTED, PREEMPTED, StopRequest
-from branchnets.errors import RunDirError
+from branchnets.errors import RunDirError, StorageError
+from branchnets.storage import AnyPath
 from branchnets.sweeps import results
 from branchnets.sweeps.grid import Cell
 
@@ -42,15 +43,15 @@ class Stage:
     done: Callable[[], bool]
 
 
-def stages(cell: Cell, out: Path, merits: bool) -> tuple[Stage, ...]:
+def stages(cell: Cell, runs: AnyPath, merits: bool) -> tuple[Stage, ...]:
     """Training, then the family's figures of the finished run.
 
     Args:
       cell: what to run.
-      out: the directory of the sweep.
+      runs: where the run directories are.
       merits: whether the family has such figures.
     """
-    folder = out / cell.name
+    folder = runs / cell.name
     python = (sys.executable, "-m")
     training = (*python, "branchnets.main", *cell.arguments, f"--workdir={folder}")
     found = [Stage("training", training, lambda: results.finished(folder))]
@@ -60,19 +61,19 @@ def stages(cell: Cell, out: Path, merits: bool) -> tuple[Stage, ...]:
     return tuple(found)
 
 
-def check(cells: Sequence[Cell], out: Path) -> None:
+def check(cells: Sequence[Cell], runs: AnyPath) -> None:
     """Refuses, before anything runs, a directory that holds a run of another config.
 
     Raises:
       RunDirError: which, and in which fields.
     """
     for cell in cells:
-        run_dir = RunDir(out / cell.name, write=False)
+        run_dir = RunDir(runs / cell.name, write=False)
         if run_dir.exists and (changed := configs.diff(run_dir.config(), cell.config)):
             raise RunDirError(
                 f"{run_dir.path} holds a run with another config:\n  "
                 + "\n  ".join(changed)
-                + "\nNothing was run. Give another --out, or the settings of that sweep."
+                + "\nNothing was run. Give another folder, or the settings of that sweep."
             )
 
 
@@ -93,7 +94,7 @@ class Runner:
     """Runs cells, some at once; a request to stop is passed on to them, and they save.
 
     Args:
-      out: the directory of the sweep.
+      out: where the logs go.
       plan: makes the stages of a cell.
       jobs: cells at once.
       say: prints one line.
@@ -149,6 +150,14 @@ class Runner:
         with self._lock:
             self._count += 1
             title = f"[{self._count}/{self._total}] {cell.name}"
+        try:
+            self._stages(cell, title)
+        except StorageError as error:  # whether a stage is done cannot be found out
+            with self._lock:
+                self._outcome.failed.append(cell.name)
+            self.say(f"{title}: FAILED; the others go on. {error}")
+
+    def _stages(self, cell: Cell, title: str) -> None:
         todo = [stage for stage in self.plan(cell) if not stage.done()]
         started = time.monotonic()
         for stage in todo:

@@ -4,8 +4,9 @@ python -m branchnets.tools.sweep --config=configs/coded_digits.py --seeds=3 --ou
 python -m branchnets.tools.sweep --config=configs/coded_digits.py --set=mu:1,6 --set=p_drop:0,0.1 \
     --out=runs/mu_p_drop --config.epochs=10
 
-Every cell is a run directory under --out, trained by branchnets.main.  What is finished is
-skipped and what was interrupted goes on, so the same command takes a sweep up again.
+Every cell is a run directory under --out, or under --runs, which may be a gs:// URL, trained by
+branchnets.main.  What is finished is skipped and what was interrupted goes on, so the same command
+takes a sweep up again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from branchnets.errors import ConfigError, UserError
+from branchnets.storage import AnyPath, as_path, is_url
 from branchnets.tools import common
 
 if TYPE_CHECKING:
@@ -34,7 +36,14 @@ def _parser() -> common.Parser:
         "command again to go on.",
     )
     parser.add_argument("--config", required=True, metavar="FILE[:ARGUMENTS]")
-    parser.add_argument("--out", required=True, type=_local, metavar="DIR", help="holds the runs")
+    parser.add_argument(
+        "--out", required=True, type=_local, metavar="DIR",
+        help="holds the runs, their logs, the table and the report",
+    )  # fmt: skip
+    parser.add_argument(
+        "--runs", metavar="DIR|gs://BUCKET/DIR",
+        help="holds the runs in place of --out, as where what computes them may be taken away",
+    )  # fmt: skip
     parser.add_argument(
         "--set",
         action="append",
@@ -53,10 +62,10 @@ def _parser() -> common.Parser:
 
 def _local(text: str) -> Path:
     """Where cells, which may be many at once, share a lock and write their logs."""
-    if "://" in text:
+    if is_url(text):
         raise argparse.ArgumentTypeError(
-            f"{text} is a URL, and a sweep is kept in a folder on a disk. Copy the folder when it "
-            "is done; tools.table and --beside read runs at gs:// too"
+            f"{text} is a URL; logs, table and report of a sweep are kept in a folder on a disk. "
+            f"For the runs alone: --runs={text}"
         )
     return Path(text)
 
@@ -92,18 +101,19 @@ def _sweep(options: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     shard = _shard(options.shard)
     sweep = grid.make(Source(options.config, overrides), options.set, options.seeds)
     cells = sweep.shard(*shard)
-    run.check(cells, options.out)
+    runs = as_path(options.runs or options.out)
+    run.check(cells, runs)
     if options.dry_run:
-        return _list(sweep, cells, options.out)
+        return _list(sweep, cells, runs)
     check_folder(options.out / "report")  # now, not after hours of training
     outcome = run.Outcome()
     if not options.draw_only:
         merits = sweep.has_merits
         outcome = run.Runner(
-            options.out, lambda cell: run.stages(cell, options.out, merits), options.jobs
+            options.out, lambda cell: run.stages(cell, runs, merits), options.jobs
         )(cells)
     try:
-        _report(sweep, options, overrides)
+        _report(sweep, options, runs, overrides)
     except UserError as error:
         if options.draw_only:
             raise
@@ -117,25 +127,27 @@ def _sweep(options: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     return 1 if outcome.failed else 0
 
 
-def _list(sweep: Grid, cells: Sequence[Cell], out: Path) -> int:
+def _list(sweep: Grid, cells: Sequence[Cell], runs: AnyPath) -> int:
     from branchnets.sweeps import results
 
     for cell in cells:
-        folder = out / cell.name
+        folder = runs / cell.name
         state = "finished" if results.finished(folder) else "begun" if folder.is_dir() else ""
         print(f"{cell.name:<40} {state}".rstrip())
     print(f"{len(cells)} of {len(sweep.cells)} cells")
     return 0
 
 
-def _report(sweep: Grid, options: argparse.Namespace, overrides: tuple[str, ...]) -> None:
+def _report(
+    sweep: Grid, options: argparse.Namespace, runs: AnyPath, overrides: tuple[str, ...]
+) -> None:
     from branchnets.sweeps import report
 
     header = {
         "config": " ".join((options.config, *overrides)),
         "varied": "; ".join(options.set) or "one field at a time around the config",
     }
-    page = report.write(sweep, options.out, header)
+    page = report.write(sweep, options.out, header, runs)
     if page is None:
         print("No cell is finished yet, so there is nothing to draw.", file=sys.stderr)
         return

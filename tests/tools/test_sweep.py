@@ -29,6 +29,8 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(tmp_path, capsys):
         (["--shard=1"], "I from 0 to N-1"),
         (["--jobs=0"], "at least 1"),
         (["--config.coded.nu=1"], "Did you mean 'coded.mu'"),
+        (["--runs=gs://"], "names no bucket"),
+        (["--runs=http://host/sweep"], "Give gs://BUCKET/FOLDER"),
     ],
 )
 def test_bad_words(tmp_path, capsys, words, message):
@@ -36,6 +38,12 @@ def test_bad_words(tmp_path, capsys, words, message):
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
     assert not (tmp_path / "sweep").exists()
+
+
+def test_logs_and_table_stay_on_a_disk(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        sweep.main([SMOKE, "--out=gs://bucket/sweep"])
+    assert "For the runs alone: --runs=gs://bucket/sweep" in capsys.readouterr().err
 
 
 def test_nothing_to_draw_is_said(tmp_path, capsys):
@@ -63,3 +71,14 @@ def test_a_sweep_from_start_to_report_and_again(tmp_path, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("mu=*/*.json")}
     assert sweep.main([*words, "--config.coded.exponent=2"]) == 2
     assert "coded.exponent: 4.0 in the run, 2.0 given" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_cells_are_trained_into_a_bucket(tmp_path, gcs, capsys):
+    words = [SMOKE, f"--out={tmp_path}", "--runs=gs://bucket/sweeps/a", "--set=mu:1", "--seeds=1"]
+    assert sweep.main(words) == 0, capsys.readouterr()
+    assert "| 1 | 0 |" in capsys.readouterr().out
+    assert "sweeps/a/mu=1,seed=0/merits.json" in gcs.names()
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["logs", "report", "table.md"]
+    assert sweep.main(words) == 0
+    assert "done before" in capsys.readouterr().out
