@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "torch" in parts and not options.torch_python:
         parser.exit(2, f"error: the part torch needs --torch-python=PATH; to have one: {_TORCH}\n")
     rounds = (2 if options.quick else 4) if options.rounds is None else options.rounds
-    limit = (200.0 if options.quick else 75.0) if options.limit is None else options.limit
-    if rounds < 1 or limit <= 0:
+    if rounds < 1 or options.limit <= 0:
         parser.exit(2, "error: --rounds and --limit must be above 0\n")
     folder = options.out or Path("runs/benchmarks_quick" if options.quick else "results/benchmarks")
     store = Store(folder)
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plan.jobs(wanted, parts),
             store,
             of_run,
-            limit=limit,
+            limit=options.limit,
             again=options.again,
             torch_python=options.torch_python,
         )
@@ -84,7 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_argument("--accelerator", action="store_true", help="batches for a GPU or TPU")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     add("--rounds", type=int, help="timed steps of each model (4; quick: 2)")
-    add("--limit", type=float, help="seconds for each model of a process (75; quick: 200)")
+    add(
+        "--limit",
+        type=float,
+        default=200.0,
+        help="seconds for each model of a process (%(default)g)",
+    )
     add("--torch-python", metavar="PATH", help="of an environment with it, for the part torch")
     add("--out", type=Path, help="folder (results/benchmarks; quick: runs/benchmarks_quick)")
     add("--again", action="store_true", help="run what has a result too")
