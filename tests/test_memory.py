@@ -1,5 +1,7 @@
 """How much memory is free: read from files as Linux has them."""
 
+import types
+
 import pytest
 
 from branchnets import memory
@@ -91,3 +93,15 @@ def test_the_device_with_least_decides():
     )
     assert found.device == 5 * GB and found.devices == 3 and not found.shared
     assert memory.free(Mesh({})).device is None
+
+
+@pytest.mark.parametrize(("alias", "bytes_"), [(0, 111), (60, 51), (200, 11)])
+def test_what_a_program_takes_besides_its_arguments(alias, bytes_):
+    stats = types.SimpleNamespace(
+        argument_size_in_bytes=1000,
+        output_size_in_bytes=100,
+        alias_size_in_bytes=alias,
+        temp_size_in_bytes=10,
+        generated_code_size_in_bytes=1,
+    )
+    assert memory.beside_arguments(stats) == bytes_
