@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 
@@ -14,8 +15,10 @@ _FLAGS = {
     "--xla_backend_optimization_level": "0",
 }
 # Another code generator for fusions, which compiles these networks in less than half the time. Only
-# where jaxlib is known to have the choice: JAX does not start with a flag that it does not know.
-if importlib.metadata.version("jaxlib").startswith("0.10."):
+# where jaxlib is known to have the choice: JAX does not start with a flag that it does not know, and
+# neither does the compiler for TPUs, which knows none of the CPU's.
+_CHOICE = importlib.metadata.version("jaxlib").startswith("0.10.")
+if _CHOICE and importlib.util.find_spec("libtpu") is None:
     _FLAGS["--xla_cpu_use_fusion_emitters"] = "false"
 for _flag, _value in _FLAGS.items():
     if _flag not in os.environ.get("XLA_FLAGS", ""):

@@ -64,6 +64,10 @@ def prepare_environment() -> None:
     # JAX has read the variable when it was imported, which the command lines do.
     jax.config.update("jax_platforms", "cpu")
     os.environ["JAX_PLATFORMS"] = "cpu"
+    # libtpu ends the process at a flag for another platform that it does not know.
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    others = ("--xla_cpu_", "--xla_gpu_")
+    os.environ["XLA_FLAGS"] = " ".join(flag for flag in flags if not flag.startswith(others))
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu else asks a cloud what it runs on
     # Two compilations at once would else be one too many for libtpu.
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")

