@@ -15,8 +15,8 @@ _FLAGS = {
     "--xla_backend_optimization_level": "0",
 }
 # Another code generator for fusions, which compiles these networks in less than half the time. Only
-# where jaxlib is known to have the choice: JAX does not start with a flag that it does not know, and
-# neither does the compiler for TPUs, which knows none of the CPU's.
+# where jaxlib is known to have the choice: JAX does not start with a flag that it does not know,
+# and neither does the compiler for TPUs, which knows none of the CPU's.
 _CHOICE = importlib.metadata.version("jaxlib").startswith("0.10.")
 if _CHOICE and importlib.util.find_spec("libtpu") is None:
     _FLAGS["--xla_cpu_use_fusion_emitters"] = "false"

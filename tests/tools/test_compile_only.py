@@ -110,7 +110,8 @@ def test_a_sweep_over_numbers_of_devices(capsys, monkeypatch):
     pytest.importorskip("libtpu")
     monkeypatch.setitem(topologies.SWEEPS, "v4", {8: "v4:2x2x2", 64: "v4:4x4x4"})
     config = f"--config={CONFIGS / 'resnext_digits.py'}:smoke"
-    assert compile_only.main([config, "--sweep=v4", "--per_device_batch=2", *SMALL]) == 0
+    words = (*SMALL, "--config.data.fake_size=256")  # 64 devices with 2 examples each want 128
+    assert compile_only.main([config, "--sweep=v4", "--per_device_batch=2", *words]) == 0
     text = capsys.readouterr().out
     assert text.count("  holds: ") == 5 and "v4:4x4x4" in text
 
