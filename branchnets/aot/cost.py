@@ -48,6 +48,7 @@ class Cost:
       reason: likewise, its words.
       largest_batch: of a step that does not fit: the largest batch that does, 0 for none; None
         where it was not looked for.
+      smallest_batch: where it was: the smallest that there may be.
     """
 
     topology: str
@@ -80,6 +81,7 @@ class Cost:
     needed_bytes: int | None = None
     reason: str = ""
     largest_batch: int | None = None
+    smallest_batch: int | None = None
 
     @property
     def images_per_second(self) -> float | None:

@@ -48,16 +48,17 @@ def costs(
         say(f"compiling {step.name} for {topology.name}, {step.batch_size} examples ...")
         found = cost(step, topology)
         if not found.fits and search:
-            found = dataclasses.replace(found, largest_batch=_largest(config, topology, found, say))
+            least = fits.unit(config, found.devices, train=step.name.startswith("train"))
+            most = _largest(config, topology, found, least, say)
+            found = dataclasses.replace(found, largest_batch=most, smallest_batch=least)
         yield found
 
 
 def _largest(
-    config: ConfigDict, topology: Topology, found: Cost, say: Callable[[str], None]
+    config: ConfigDict, topology: Topology, found: Cost, least: int, say: Callable[[str], None]
 ) -> int:
-    """The largest lawful batch of a step that does not fit as it is."""
+    """The largest lawful batch, a multiple of `least`, of a step that does not fit as it is."""
     train = found.step.startswith("train")
-    least = fits.unit(config, found.devices, train=train)
 
     def enough(batch_size: int) -> bool:
         changed = with_batch(config, batch_size, train)

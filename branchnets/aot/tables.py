@@ -115,7 +115,9 @@ def _misfit(one: Cost) -> str:
         return text + "."
     field = "batch_size" if one.step.startswith("train") else "eval.batch_size"
     if not one.largest_batch:
-        return text + f". No --config.{field} fits, not the smallest either."
+        return (
+            text + f". The smallest batch, --config.{field}={one.smallest_batch}, does not either."
+        )
     return text + f". The largest batch that does: --config.{field}={one.largest_batch}."
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import types
 
 import pytest
 
@@ -165,6 +166,24 @@ def test_a_step_that_does_not_fit_is_told_beside_one_that_does():
     assert "peak, of 900 B usable, 1 kB published" in text
     assert "--config.eval.batch_size=24" in text
     assert "does not fit" in tables.sweep_table([no])
+    none = dataclasses.replace(no, largest_batch=0, smallest_batch=8)
+    assert "smallest batch, --config.batch_size=8, does not either" in tables.table([none])
+
+
+def test_a_search_tells_what_fits(monkeypatch):
+    config = configs.base("plain")
+    config.batch_size = 64
+
+    def steps(config, devices):
+        return [types.SimpleNamespace(name="train", batch_size=config.batch_size)]
+
+    def cost(step, topology):
+        return made(8, batch_size=step.batch_size, fits=step.batch_size <= 24, peak_bytes=1000)
+
+    monkeypatch.setattr(study, "steps", steps)
+    monkeypatch.setattr(study, "cost", cost)
+    (found,) = study.costs(config, topologies.Topology("v3:2x2", CHIP, (None,) * 8))
+    assert not found.fits and found.largest_batch == 24 and found.smallest_batch == 8
 
 
 def test_bounds_are_said_to_be_bounds():
