@@ -1,11 +1,13 @@
 """The forms of looking up pixels give the same integers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from branchnets.data.device import lookup
+from branchnets.data.device import lookup, randaugment
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +21,29 @@ def test_corners(image):
     wanted = lookup.corners_by_gathering(image, rows, columns)
     assert wanted.shape == (2, 2, 5, 4, 3)
     np.testing.assert_array_equal(wanted[0, 1, 2, 3], image[rows[0, 2, 3], columns[1, 2, 3]])
-    np.testing.assert_array_equal(lookup.corners_by_products(image, rows, columns), wanted)
-    several = [jnp.stack([a, a[::-1]]) for a in (image, rows, columns)]
-    found = jax.vmap(lookup.corners_by_products)(*several)
-    np.testing.assert_array_equal(found, jax.vmap(lookup.corners)(*several))
+    several = [jnp.stack([a, a[::-1]]) for a in (image, rows, columns)]  # windows are all of it
+    found = jax.vmap(lambda *one: lookup.corners_by_products(*one, 1.0))(*several)
+    np.testing.assert_array_equal(found, jax.vmap(lookup.corners_by_gathering)(*several))
+
+
+def test_warps_by_products(monkeypatch):
+    image = jax.random.randint(jax.random.key(4), (70, 50, 3), 0, 256)
+    matrices = randaugment.magnitude_tables(10, 70, 50).matrix.reshape(-1, 6)
+
+    def warped():
+        warp = functools.partial(randaugment._warp, image, fill=jnp.array([1, 2, 3]))
+        return jax.jit(jax.vmap(warp))(matrices)
+
+    wanted = warped()
+    monkeypatch.setattr(lookup, "corners", lookup.corners_by_products)
+    np.testing.assert_array_equal(warped(), wanted)
+
+
+def test_no_warp_reaches_further_than_its_windows():
+    for magnitude in np.linspace(0, 10, 21):
+        matrix = randaugment.magnitude_tables(magnitude, 70, 50).matrix
+        for row in (matrix[..., :2], matrix[..., 3:5]):
+            assert np.abs(row).sum(-1).max() <= randaugment._STRETCH
 
 
 def test_tables_and_histograms(image):

@@ -46,6 +46,7 @@ _INDEX = {name: i for i, name in enumerate(OPERATIONS)}
 _NOTHING = len(OPERATIONS)  # the row of the tables that leaves an image alone
 _WARPS = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
 _BLENDS = ("Color", "Contrast", "Brightness", "Sharpness")
+_STRETCH = 1.367  # of warps, at most: a turn by 30 degrees sees cos 30 + sin 30 times as far
 _APPLY_PROBABILITY = 0.5
 _GREY = (19595, 38470, 7471)  # Pillow's weights of red, green and blue, in 1/65536
 
@@ -227,7 +228,7 @@ def _warp(image: jax.Array, matrix: jax.Array, fill: jax.Array) -> jax.Array:
     def between(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
         return a + (b - a) * share[..., None]  # exact where a = b
 
-    found = lookup.corners(image, rows, columns)
+    found = lookup.corners(image, rows, columns, _STRETCH)
     upper, lower = (between(left, right, right_share) for left, right in found)
     value = jnp.floor(between(upper, lower, lower_share)).astype(jnp.int32)
     return jnp.where(inside[..., None], value, fill)
