@@ -62,10 +62,10 @@ def _operand_bytes(instruction: hlo.Instruction, computation: dict[str, hlo.Inst
 
 
 def by_kind(found: Iterable[Collective]) -> list[dict[str, Any]]:
-    """Kind, count, operand bytes and how many are in loops, of every kind there is.
+    """What there is of each kind: "count", "operand_bytes", "in_loops", "times", "moved_bytes".
 
-    "count" and "operand_bytes" are those of the program's text; "times" and "moved_bytes" count
-    what is in a loop as often as it happens.
+    "count", "operand_bytes" and, of the count, "in_loops" are those of the program's text; "times"
+    and "moved_bytes" count what is in a loop as often as it happens.
     """
     found = list(found)
     rows = []

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
 from branchnets.aot import hlo
 
 _BODIES = ("body", "condition")
+# They may name the computation that async-start has begun.
+_CONTINUED = ("async-update", "async-done")
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,11 @@ class Loop:
       where: the computation that it is in.
       body: the computation that it repeats.
       trips: how often, each time that it is reached; None where the program does not tell.
-      op_name: where in the traced function it comes from.
     """
 
     where: str
     body: str
     trips: int | None
-    op_name: str
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,11 @@ class Runs:
 
     Attributes:
       times: computation -> number; in a loop of unknown length, as if it ran once.
-      unknown: computations for which that is a lower bound.
       inside: computations that are in a loop.
       loops: of the program.
     """
 
     times: dict[str, int]
-    unknown: frozenset[str]
     inside: frozenset[str]
     loops: tuple[Loop, ...]
 
@@ -48,7 +47,6 @@ def runs(program: hlo.Program) -> Runs:
     """Counts how often the computations of a program run; of a conditional, each branch."""
     found = _Lengths(program)
     times = {program.entry: 1}
-    unknown: set[str] = set()
     inside: set[str] = set()
     loops = []
     for name in program.reached():
@@ -56,13 +54,19 @@ def runs(program: hlo.Program) -> Runs:
             looped = instruction.opcode == "while"
             trips = found.trips(instruction.name, name) if looped else 1
             if looped:
-                loops.append(Loop(name, instruction.called["body"][0], trips, instruction.op_name))
-            for callees in instruction.called.values():
-                for callee in callees:
-                    times[callee] = times.get(callee, 0) + times[name] * (trips or 1)
-                    unknown |= {callee} if trips is None or name in unknown else set()
-                    inside |= {callee} if looped or name in inside else set()
-    return Runs(times, frozenset(unknown), frozenset(inside), tuple(loops))
+                loops.append(Loop(name, instruction.called["body"][0], trips))
+            for callee in _callees(program, instruction):
+                more = times[name] * (1 if trips is None else trips)
+                times[callee] = times.get(callee, 0) + more
+                inside |= {callee} if looped or name in inside else set()
+    return Runs(times, frozenset(inside), tuple(loops))
+
+
+def _callees(program: hlo.Program, instruction: hlo.Instruction) -> list[str]:
+    if instruction.opcode in _CONTINUED:
+        return []
+    called = itertools.chain(*instruction.called.values())
+    return [callee for callee in called if callee in program.computations]
 
 
 class _Lengths:
@@ -94,6 +98,8 @@ class _Lengths:
         if loop.trips is not None:
             return loop.trips
         (condition,), (body,) = loop.called["condition"], loop.called["body"]
+        if not {condition, body} <= self._program.computations.keys():
+            return None
         limit = self._limit(condition)
         if limit is None:
             return None

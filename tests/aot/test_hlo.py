@@ -45,6 +45,9 @@ channel_id=1, to_apply=%add, metadata={op_name="jit(run)/dot (general)"}, backen
   %state = (s32[]{:T(256)}, f32[6]{0:T(256)}) tuple(%ended)
   %loop = (s32[]{:T(256)}, f32[6]{0:T(256)}) while(%state), condition=%condition, body=%body
   %parted = ((bf16[4,4]), bf16[32,4], u32[]) async-start(%h), calls=%wrapped
+  %on = ((bf16[4,4]), bf16[32,4], u32[]) async-update(%parted), calls=%wrapped
+  %joined = bf16[32,4] async-done(%on), calls=%wrapped
+  %elsewhere = f32[8]{0} custom-call(%ended), custom_call_target="a", called_computations={%absent}
   ROOT %last = f32[8]{0} add(%ended, %ended)
 }
 """
