@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from branchnets.aot.cost import Cost
+from branchnets.aot.tables import WORDS
 from branchnets.engine.records.logging import format_table
-
-#: What is compared: of :class:`Cost`, with the words of the table.
-COMPARED = {
-    "temp_bytes": "activations and workspace",
-    "peak_bytes": "peak",
-    "total_flops": "FLOPs",
-    "flops": "FLOPs, loops once",
-    "total_bytes": "bytes moved",
-    "bytes_accessed": "bytes moved, loops once",
-    "total_compiler_seconds": "compiler's estimate",
-    "compiler_seconds": "compiler's estimate, loops once",
-}
 
 
 def ratios(one: Cost, other: Cost) -> dict[str, float | None]:
-    """A step's figures over those of another; None where one has none, as if it does not fit."""
-    pairs = {name: (getattr(one, name), getattr(other, name)) for name in COMPARED}
-    return {name: own / its if own and its else None for name, (own, its) in pairs.items()}
+    """A step's figures over those of another, by the names of :data:`branchnets.aot.tables.WORDS`.
+
+    None where one has none, as if it does not fit; likewise of totals that are lower bounds.
+    """
+    return {name: _ratio(name, one, other) for name in WORDS}
+
+
+def _ratio(name: str, one: Cost, other: Cost) -> float | None:
+    own, its = getattr(one, name), getattr(other, name)
+    bounds = name.startswith("total_") and (one.unknown_loops or other.unknown_loops)
+    return own / its if own and its and not bounds else None
 
 
 def partner(one: Cost, others: Sequence[Cost]) -> Cost | None:
@@ -35,17 +32,21 @@ def partner(one: Cost, others: Sequence[Cost]) -> Cost | None:
 
 
 def table(found: Sequence[Cost], others: Sequence[Cost], name: str) -> str:
-    """The ratios of each step that has a partner.
+    """The ratios of each step that has a partner, and which steps have none.
 
     Args:
       found: steps.
       others: those of the other config, on the same topology.
       name: of the other config.
     """
-    pairs = [(one, other) for one in found if (other := partner(one, others)) is not None]
-    columns = [ratios(one, other) for one, other in pairs]
+    columns = {
+        one.step: ratios(one, other) for one in found if (other := partner(one, others)) is not None
+    }
     rows = [
-        (words, *("-" if own[field] is None else f"{own[field]:.3f}" for own in columns))
-        for field, words in COMPARED.items()
+        (words, *("-" if own[field] is None else f"{own[field]:.3f}" for own in columns.values()))
+        for field, words in WORDS.items()
     ]
-    return format_table(rows, (f"over {name}", *(one.step for one, _ in pairs)))
+    text = [format_table(rows, (f"over {name}", *columns))] if columns else []
+    alone = [one.step for one in found if one.step not in columns]
+    text += [f"{step}: {name} has no step, or several, to compare it with." for step in alone]
+    return "\n".join(text)

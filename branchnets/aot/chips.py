@@ -13,8 +13,8 @@ class Chip:
       name: of its generation, as topologies are named.
       flops: peak bfloat16 operations a second.
       hbm_bytes: memory.
-      usable_bytes: of the memory of a device, what its compiler gives to a program: libtpu 0.0.52
-        says so when it refuses one.
+      usable_bytes: what its compiler gives a program of a device's memory: libtpu 0.0.52 says so
+        when it refuses one. Less than is published, except on v5p.
       bandwidth: of that memory, bytes a second.
       network: bytes a second that it sends to its neighbours, over all links in one direction.
       devices: that JAX sees of it: TensorCores, or one where both cores work as one.

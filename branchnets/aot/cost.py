@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -31,17 +32,17 @@ class Cost:
         that take the place of arguments are in `alias_bytes` too.
       peak_bytes: at once, what waits beside the step included.
       hbm_bytes: memory of a device, as published.
-      usable_bytes: what of it the compiler gives to a program.
+      usable_bytes: what the compiler gives to a program there.
       flops, bytes_accessed: by the compiler, which counts what is inside a loop once.
       total_flops, total_bytes: with what is inside a loop as often as it runs.
       loops: how many the program has.
-      unknown_loops: of these, those whose length it does not tell: they count once in the totals
-        too, which are lower bounds then.
+      unknown_loops: of these, those whose length or cost is not known: they count once in the
+        totals too, which are lower bounds then.
       parameter_bytes: of the network.
       compile_seconds: wall time, tracing included.
       compiler_seconds: its own estimate of the step, loops once; None where it gives none.
       total_compiler_seconds: the same, prolonged by the cycles that it expects in loops.
-      collectives: kind, count, operand bytes and how many are in loops.
+      collectives: as :func:`branchnets.aot.collectives.by_kind` has them.
       exchanges: one by one.
       roofline: an estimate of time from the totals.
       needed_bytes: of a step that does not fit, where the compiler told it.
@@ -111,7 +112,7 @@ def cost(step: Step, topology: Topology) -> Cost:
         parts=step.parts,
         hbm_bytes=topology.hbm_bytes,
         usable_bytes=topology.usable_bytes,
-        parameter_bytes=step.trained_bytes,
+        parameter_bytes=step.parameter_bytes,
     )
     try:
         compiled = step.lower().compile()
@@ -126,14 +127,15 @@ def cost(step: Step, topology: Topology) -> Cost:
 
 def _of(compiled: Any, step: Step, topology: Topology, known: dict[str, Any]) -> Cost:
     sizes, analysis = compiled.memory_analysis(), compiled.cost_analysis()
+    estimated = seconds(analysis)
     text = compiled.as_text()
     program = hlo.parse(text)
     runs = loops.runs(program)
     found = exchanges.collectives(program, runs)
-    whole = totals(text, program, runs, analysis)
+    whole = totals(text, program, runs, {**analysis, "optimal_seconds": estimated})
     peak = sizes.argument_size_in_bytes + memory.beside_arguments(sizes) + step.waiting_bytes
     devices = len(topology.devices)
-    estimate = roofline.estimate(
+    roof = roofline.estimate(
         topology.chip,
         devices,
         flops=whole.flops,
@@ -142,7 +144,7 @@ def _of(compiled: Any, step: Step, topology: Topology, known: dict[str, Any]) ->
         collectives=found,
     )
     if whole.unknown_loops:
-        estimate = dataclasses.replace(estimate, mfu=None)
+        roof = dataclasses.replace(roof, mfu=None)
     return Cost(
         **known,
         fits=peak <= topology.usable_bytes,
@@ -158,12 +160,21 @@ def _of(compiled: Any, step: Step, topology: Topology, known: dict[str, Any]) ->
         total_bytes=whole.bytes_accessed,
         loops=len(runs.loops),
         unknown_loops=whole.unknown_loops,
-        compiler_seconds=analysis.get("optimal_seconds"),
+        compiler_seconds=estimated,
         total_compiler_seconds=whole.seconds,
         collectives=exchanges.by_kind(found),
         exchanges=found,
-        roofline=estimate,
+        roofline=roof,
     )
+
+
+def seconds(analysis: Mapping[str, float]) -> float | None:
+    """The compiler's own estimate of a step, of its analysis; None where it gives none.
+
+    Of large steps for v4 it gives a negative number.
+    """
+    found = analysis.get("optimal_seconds", 0.0)
+    return found if found > 0 else None
 
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -28,7 +28,7 @@ class Step:
         backward.
       parts: what is on each device while it runs, by name: bytes.
       waiting_bytes: of these, what the compiler does not see: it is no argument of the step.
-      trained_bytes: parameters, which in training have gradients.
+      parameter_bytes: of the network; in training its gradients have as many.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Step:
     model_flops: float
     parts: dict[str, int]
     waiting_bytes: int
-    trained_bytes: int
+    parameter_bytes: int
 
 
 def steps(config: ConfigDict, devices: list[Any]) -> Iterator[Step]:

@@ -20,6 +20,7 @@ TOLERANCE = 0.01
 GRADIENTS = (0.95, 1.15)
 #: All-reduces of a training step whose statistics stay on their devices.
 MOST_ALL_REDUCES = 4
+_UNKNOWN = "some loops count once"
 
 
 def costs(
@@ -108,7 +109,7 @@ class Claim:
 
     Attributes:
       what: in words.
-      holds: whether it does; None where it cannot be said.
+      holds: whether it does; None where that is not claimed.
       shown: the numbers.
     """
 
@@ -128,20 +129,20 @@ def claims(found: Sequence[Cost], config: ConfigDict, per_device: int) -> list[C
     if not all(one.fits for one in found):
         missing = ", ".join(one.topology for one in found if not one.fits)
         return [Claim("every size fits", False, f"not on {missing}")]
-    spreads = [
-        _spread(what, [getattr(one, field) for one in found])
-        for what, field in (("FLOPs", "total_flops"), ("bytes", "total_bytes"))
-    ]
+    spreads = _spread(found, "FLOPs", "total_flops"), _spread(found, "bytes", "total_bytes")
     rest = _gradients(found, config), _gathers(found), _all_reduces(found, config, per_device)
     return [*spreads, *rest]
 
 
-def _spread(what: str, values: Sequence[float]) -> Claim:
+def _spread(found: Sequence[Cost], what: str, field: str) -> Claim:
+    values = [getattr(one, field) for one in found]
     spread = max(values) / min(values) - 1
+    bounds = any(one.unknown_loops for one in found)
     return Claim(
         f"{what} of a device are constant to {TOLERANCE:.0%}",
-        spread <= TOLERANCE,
-        f"{min(values):.4g} to {max(values):.4g}, {spread:.2%} apart",
+        None if bounds else spread <= TOLERANCE,
+        f"{min(values):.4g} to {max(values):.4g}, {spread:.2%} apart"
+        + (f"; lower bounds: {_UNKNOWN}" if bounds else ""),
     )
 
 
@@ -151,13 +152,22 @@ def _gradients(found: Sequence[Cost], config: ConfigDict) -> Claim:
     share = jnp.dtype(config.dtype).itemsize / 4
     ratios = [_moved(one, "all-reduce") / (share * one.parameter_bytes) for one in found]
     low, high = GRADIENTS
+    held = low <= min(ratios) and max(ratios) <= min(high, (1 + TOLERANCE) * min(ratios))
+    more = max(ratios) <= high and _more_all_reduces(found)
     return Claim(
         f"all-reduces carry the gradients once, in {config.dtype}, and little else: {low:.2f} to "
         f"{high:.2f} of the parameters' bytes in that type, the same to {TOLERANCE:.0%}",
-        all(low <= ratio <= high for ratio in ratios)
-        and max(ratios) <= (1 + TOLERANCE) * min(ratios),
-        ", ".join(f"{ratio:.3f}" for ratio in ratios),
+        None if more else held,
+        ", ".join(f"{ratio:.3f}" for ratio in ratios) + (f", or more: {_UNKNOWN}" if more else ""),
     )
+
+
+def _more_all_reduces(found: Sequence[Cost]) -> bool:
+    """Whether there may be more than are counted: some are in loops that may count once."""
+    reduces = (
+        c for one in found if one.unknown_loops for c in one.exchanges if c.kind == "all-reduce"
+    )
+    return any(c.in_loop for c in reduces)
 
 
 def _moved(one: Cost, kind: str) -> int:
@@ -185,7 +195,6 @@ def _all_reduces(found: Sequence[Cost], config: ConfigDict, per_device: int) -> 
     if not local:
         return Claim(what, None, f"{shown}; the groups of batch norm lie over several devices")
     few = all(count <= MOST_ALL_REDUCES for count in counts)
-    # In a loop of unknown length they are at least as many.
-    if few and any(one.unknown_loops and c.in_loop for one in found for c in one.exchanges):
-        return Claim(what, None, f"{shown}, or more: some are in loops of unknown length")
+    if few and _more_all_reduces(found):
+        return Claim(what, None, f"{shown}, or more: {_UNKNOWN}")
     return Claim(what, few, shown)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from branchnets.aot.cost import Cost
 from branchnets.aot.study import Claim
 from branchnets.aot.topologies import Topology
 from branchnets.engine.budget import size
 from branchnets.engine.records.logging import format_table
+
+#: Fields of :class:`Cost` by which steps are compared too -> what tables call them.
+WORDS = {
+    "batch_size": "batch, on all devices",
+    "temp_bytes": "activations and workspace",
+    "peak_bytes": "peak",
+    "total_flops": "FLOPs",
+    "flops": "FLOPs, loops once",
+    "total_bytes": "bytes moved",
+    "bytes_accessed": "bytes moved, loops once",
+    "total_compiler_seconds": "compiler's estimate",
+    "compiler_seconds": "compiler's estimate, loops once",
+}
 
 
 def heading(topology: Topology, name: str) -> str:
@@ -35,7 +49,7 @@ def _notes(found: Sequence[Cost]) -> list[str]:
         "Computing and MFU are by the peak rate in bfloat16, whatever type a step computes in."
     ]
     notes += [
-        f"{one.step}: lower bound, {one.unknown_loops} loops of unknown length count once."
+        f"{one.step}: lower bound, {one.unknown_loops} loops of unknown length or cost count once."
         for one in found
         if one.unknown_loops
     ]
@@ -44,23 +58,24 @@ def _notes(found: Sequence[Cost]) -> list[str]:
 
 def _rows(found: Sequence[Cost]) -> list:
     names = dict.fromkeys(name for one in found for name in one.parts)
-    rows: list = [("batch, on all devices", lambda one: f"{one.batch_size:,}")]
+    rows: list = [_row("batch_size", "{:,}".format)]
     rows += [
         (name, lambda one, name=name: size(one.parts.get(name, 0)))  # type: ignore[misc]
         for name in names
     ]
     rows += [
-        ("activations and workspace", lambda one: _size(one.temp_bytes)),
+        _row("temp_bytes", _size),
         ("program", lambda one: _size(one.code_bytes)),
         (
-            f"peak, of {size(found[0].usable_bytes)} usable, {size(found[0].hbm_bytes)} published",
+            f"{WORDS['peak_bytes']}, of {size(found[0].usable_bytes)} usable, "
+            f"{size(found[0].hbm_bytes)} published",
             lambda one: _size(one.peak_bytes),
         ),
-        ("FLOPs", lambda one: _number(one.total_flops)),
-        ("bytes moved", lambda one: _size(one.total_bytes)),
+        _row("total_flops", _number),
+        _row("total_bytes", _size),
         ("loops", lambda one: "-" if one.loops is None else str(one.loops)),
-        ("FLOPs, loops once", lambda one: _number(one.flops)),
-        ("bytes moved, loops once", lambda one: _size(one.bytes_accessed)),
+        _row("flops", _number),
+        _row("bytes_accessed", _size),
     ]
     kinds = dict.fromkeys(row["kind"] for one in found for row in one.collectives or ())
     rows += [
@@ -84,11 +99,15 @@ def _rows(found: Sequence[Cost]) -> list:
     rows += [
         ("roofline: images/s, all devices", lambda one: _number(one.images_per_second)),
         ("roofline: MFU", _mfu),
-        ("compiler's estimate", lambda one: _time(one.total_compiler_seconds)),
-        ("compiler's estimate, loops once", lambda one: _time(one.compiler_seconds)),
+        _row("total_compiler_seconds", _time),
+        _row("compiler_seconds", _time),
         ("compiled in", lambda one: f"{one.compile_seconds:.0f} s"),
     ]
     return rows
+
+
+def _row(field: str, shown: Callable[[Any], str]) -> tuple[str, Callable[[Cost], str]]:
+    return WORDS[field], lambda one: shown(getattr(one, field))
 
 
 def _mfu(one: Cost) -> str:
@@ -150,7 +169,7 @@ def _sweep_row(one: Cost) -> tuple:
 
 def claims_table(found: Sequence[Claim]) -> str:
     """One line a claim."""
-    words = {True: "holds", False: "FAILS", None: "does not apply"}
+    words = {True: "holds", False: "FAILS", None: "not claimed"}
     return "\n".join(f"  {words[claim.holds]}: {claim.what} ({claim.shown})" for claim in found)
 
 

@@ -101,7 +101,7 @@ def find(name: str) -> Topology:
 
     Raises:
       ConfigError: there is no such topology.
-      UserError: libtpu is not installed; the message says how to.
+      UserError: libtpu is not installed, or makes other devices of it than the chip has.
     """
     chip = parse(name)
     from importlib.util import find_spec

@@ -9,7 +9,7 @@ import pytest
 from branchnets.aot import against, fits, roofline, study, tables, topologies
 from branchnets.aot.chips import CHIPS, Chip
 from branchnets.aot.collectives import Collective
-from branchnets.aot.cost import Cost, needed, reason
+from branchnets.aot.cost import Cost, needed, reason, seconds
 from branchnets.engine import config as configs
 from branchnets.errors import ConfigError
 
@@ -129,7 +129,12 @@ IN_PARTS = [Collective("all-reduce", 50, True, "", times=8)]
         ([made(8, exchanges=IN_PARTS)] * 2, [True, True, False, True, False]),
         (
             [made(8, exchanges=[Collective("all-reduce", 100, True, "")], unknown_loops=1)] * 2,
-            [True, True, True, True, None],
+            [None, None, None, True, None],
+        ),
+        ([made(8, unknown_loops=1)] * 2, [None, None, True, True, True]),
+        (
+            [made(8, exchanges=[Collective("all-reduce", 200, True, "")], unknown_loops=1)] * 2,
+            [None, None, False, True, None],
         ),
         ([made(8), made(64, fits=False)], [False]),
     ],
@@ -139,7 +144,9 @@ def test_what_a_sweep_must_show(found, held):
     config.bn_group_size = 2
     claims = study.claims(found, config, 4)
     assert [claim.holds for claim in claims] == held
-    assert tables.claims_table(claims).count("FAILS") == held.count(False)
+    text = tables.claims_table(claims)
+    assert text.count("FAILS") == held.count(False)
+    assert text.count("not claimed") == held.count(None)
 
 
 def test_gathered_activations_are_found_and_groups_over_devices_claim_nothing():
@@ -193,7 +200,7 @@ def test_bounds_are_said_to_be_bounds():
     one = made(8, roofline=dataclasses.replace(known, mfu=None), unknown_loops=2, loops=3)
     assert one.images_per_second is None
     text = tables.table([one])
-    assert "train: lower bound, 2 loops of unknown length count once." in text
+    assert "train: lower bound, 2 loops of unknown length or cost count once." in text
     assert "%" not in text
 
 
@@ -205,12 +212,28 @@ def test_two_configs_are_compared_step_by_step():
     found = against.ratios(one, others[0])
     assert found["temp_bytes"] == 1.08 and found["total_bytes"] == 1.0 and found["flops"] is None
     text = against.table([one], others, "other.py")
-    assert "over other.py" in text and "1.080" in text
+    assert "over other.py" in text and "1.080" in text and "several" not in text
+
+
+def test_what_cannot_be_compared_is_told():
+    one, other = made(8, flops=2.0, batch_size=64), made(8, flops=1.0, unknown_loops=1)
+    for found in (against.ratios(one, other), against.ratios(other, one)):
+        assert found["total_flops"] is None and found["total_bytes"] is None
+    assert against.ratios(one, other)["flops"] == against.ratios(one, other)["batch_size"] == 2.0
+    learn = dataclasses.replace(one, step="train:learn")
+    text = against.table([learn], [], "other.py")
+    assert text == "train:learn: other.py has no step, or several, to compare it with."
+
+
+def test_an_estimate_below_nothing_is_none():
+    assert seconds({"optimal_seconds": 0.1}) == 0.1
+    assert seconds({"optimal_seconds": -128.9}) is None and seconds({}) is None
 
 
 def test_a_program_may_not_have_all_of_the_memory():
     for chip in CHIPS.values():
-        assert 0.93 < chip.usable_bytes * chip.devices / chip.hbm_bytes < 1.01
+        most = 1.01 if chip.name == "v5p" else 1.0  # of which libtpu gives more than is published
+        assert 0.93 < chip.usable_bytes * chip.devices / chip.hbm_bytes < most
 
 
 def test_no_other_device_than_the_processor_is_started(monkeypatch):
