@@ -43,7 +43,8 @@ def test_without_the_compiler_it_says_what_to_install(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--sweep", "--per_device_batch=0"], "0 examples are too few"),
+        (["--sweep", "--per_device_batch=0"], "a positive whole number, not '0'"),
+        (["--sweep", "--per_device_batch=²"], "a positive whole number, not '²'"),
         (["--topology=v2:2x2", "--per_device_batch=4"], "--per_device_batch is for --sweep"),
         (["--sweep", "--step=eval"], "leave out --against and --step"),
     ],
@@ -100,8 +101,8 @@ def test_coded_against_plain_with_images_changed_on_the_device():
     for name, ratio in coded["against"].items():
         if name != "config":
             assert ratio == pytest.approx(coded[name] / plain[name]) and f"{ratio:.3f}" in text
-    # Among them a scan over layers and, in it, a map over the lines of the images.
-    assert coded["loops"] >= 2 and coded["unknown_loops"] == plain["unknown_loops"] == 0
+    # Among them the scan over RandAugment's layers.
+    assert coded["loops"] >= 1 and coded["unknown_loops"] == plain["unknown_loops"] == 0
     assert coded["total_flops"] > coded["flops"] and coded["total_bytes"] > coded["bytes_accessed"]
 
 
