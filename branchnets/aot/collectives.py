@@ -39,17 +39,23 @@ class Collective:
     times: int = 1
 
 
+def kind(instruction: hlo.Instruction) -> str | None:
+    """Which of :data:`KINDS` an instruction is; of a pair of start and done, both are one."""
+    name = instruction.opcode.removesuffix("-start").removesuffix("-done")
+    return name if name in KINDS else None
+
+
 def collectives(program: hlo.Program, runs: Runs) -> list[Collective]:
     """The collectives of a program; of a pair of start and done, the start alone counts."""
     found = []
     for name, times in runs.times.items():
         computation = program.computations[name]
         for instruction in computation.values():
-            kind = instruction.opcode.removesuffix("-start")
-            if kind in KINDS:
+            which = kind(instruction)
+            if which is not None and not instruction.opcode.endswith("-done"):
                 size = _operand_bytes(instruction, computation)
                 looped = name in runs.inside
-                found.append(Collective(kind, size, looped, instruction.op_name, times))
+                found.append(Collective(which, size, looped, instruction.op_name, times))
     return found
 
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from dataclasses import dataclass
 from typing import Any
 
+from branchnets.aot import accelerators
 from branchnets.aot.chips import CHIPS, Chip
-from branchnets.errors import ConfigError, UserError, nearest
-
-#: A few of each generation; any mesh of chips that the generation has will do.
-KNOWN = (
-    *("v2:2x2", "v2:4x4", "v2:8x8", "v2:16x16"),
-    *("v3:2x2", "v3:4x4", "v3:8x8", "v3:16x16", "v3:32x32"),
-    *("v4:2x2x1", "v4:2x2x2", "v4:4x4x4", "v4:8x8x8", "v4:8x8x16"),
-    *("v5e:1x1", "v5e:2x2", "v5e:4x4", "v5e:8x8", "v5e:16x16"),
-    *("v5p:2x2x1", "v5p:4x4x4", "v5p:8x8x8"),
-    *("v6e:1x1", "v6e:2x2", "v6e:4x4", "v6e:8x8", "v6e:16x16"),
-)
+from branchnets.errors import ConfigError, UserError
 
 #: Generation -> number of devices -> the topology that has them.
 SWEEPS: dict[str, dict[int, str]] = {
@@ -79,31 +68,24 @@ def prepare_environment() -> None:
 
 
 def parse(name: str) -> Chip:
-    """The chip of a topology's name.
+    """The chip of a topology's name, or of an accelerator type.
 
     Raises:
-      ConfigError: no such generation, or no mesh; the message names those that are known.
+      ConfigError: as :func:`branchnets.aot.accelerators.topology_name`.
     """
-    match = re.fullmatch(r"([a-z0-9]+):[1-9]\d*(x[1-9]\d*)+", name)
-    generation = match[1] if match else name.partition(":")[0]
-    if match is None or generation not in CHIPS:
-        close = nearest(name, KNOWN)
-        hint = f"{close} " if close.startswith("Did") else ""
-        raise ConfigError(
-            f"unknown topology {name!r}. {hint}A name is GENERATION:MESH, with a generation of "
-            f"{', '.join(CHIPS)} and a mesh of chips; some are {', '.join(KNOWN)}."
-        )
-    return CHIPS[generation]
+    return CHIPS[accelerators.topology_name(name).partition(":")[0]]
 
 
 def find(name: str) -> Topology:
-    """The topology of that name.
+    """The topology of that name, or of that accelerator type.
 
     Raises:
       ConfigError: there is no such topology.
       UserError: libtpu is not installed, or makes other devices of it than the chip has.
     """
-    chip = parse(name)
+    name = accelerators.topology_name(name)
+    generation, _, mesh = name.partition(":")
+    chip, size = CHIPS[generation], accelerators.chips(mesh)
     from importlib.util import find_spec
 
     if find_spec("libtpu") is None:
@@ -121,12 +103,11 @@ def find(name: str) -> Topology:
     except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
         first = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"topology {name!r}: libtpu does not have it ({first[:200]}); some that it has are "
-            f"{', '.join(KNOWN)}."
+            f"topology {name!r}: libtpu does not have it ({first[:200]}). The nearest that Cloud "
+            f"TPU has: {accelerators.nearest(generation, size)}."
         ) from error
     topology = Topology(name, chip, tuple(found.devices))
-    expected = chip.devices * math.prod(map(int, name.partition(":")[2].split("x")))
-    if len(topology.devices) != expected:
+    if len(topology.devices) != (expected := chip.devices * size):
         raise UserError(
             f"topology {name!r}: this libtpu makes {len(topology.devices)} devices of it where "
             f"{expected} were expected, so that figures of a device would be wrong."

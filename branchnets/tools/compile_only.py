@@ -1,7 +1,7 @@
 """Compiles a config's steps for TPUs that are not here, and prints what they would cost.
 
     python -m branchnets.tools.compile_only --config=configs/coded_imagenet.py --topology=v2:2x2 \
-        --topology=v5e:16x16
+        --topology=v3-32
     python -m branchnets.tools.compile_only --config=configs/coded_imagenet.py --topology=v2:2x2 \
         --against=configs/resnext_imagenet.py
     python -m branchnets.tools.compile_only --config=configs/coded_imagenet.py --sweep
@@ -43,7 +43,8 @@ def _parser() -> Parser:
         action="append",
         default=[],
         metavar="NAME",
-        help="GENERATION:MESH, such as v2:2x2 (8 cores), v5e:16x16 or v4:4x4x4; may be repeated",
+        help="GENERATION:MESH of chips, such as v2:2x2 (8 cores), v5e:16x16 or v4:4x4x4, or the "
+        "accelerator type, such as v2-8, v5litepod-256 or v4-128; may be repeated",
     )
     parser.add_argument(
         "--step", choices=("train", "eval"), help="compile this one alone (default: both)"
@@ -73,9 +74,7 @@ def _parser() -> Parser:
         action="store_true",
         help="where a step does not fit, do not look for the largest batch that does",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON list; the tables go to stderr"
-    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list and no tables")
     return parser
 
 
@@ -103,7 +102,7 @@ def _run(options: argparse.Namespace, overrides: Sequence[str]) -> bool:
     from branchnets.aot import topologies
 
     if not options.topology and options.sweep is None:
-        raise ConfigError("give --topology=NAME, such as v2:2x2 or v5e:16x16, or --sweep.")
+        raise ConfigError("give --topology=NAME, such as v2:2x2 or v3-32, or --sweep.")
     if options.sweep is not None and (options.against or options.step):
         raise ConfigError(
             "--sweep compiles the training step of one config: leave out --against and --step."
@@ -172,7 +171,10 @@ def _sweep(options: argparse.Namespace, config: ConfigDict) -> bool:
         for step in dict.fromkeys(one.step for one in found):
             own = [one for one in found if one.step == step]
             claimed = study.claims(own, config, per_device)
-            holds &= all(claim.holds is not False for claim in claimed)
+            failed = [claim for claim in claimed if claim.holds is False]
+            holds &= not failed
+            if options.json and failed:
+                _say(f"{generation}, {step}:\n{tables.claims_table(failed)}")
             title = f"{options.config}, {step}, {per_device} examples a device"
             _show(options, title, tables.sweep_table(own), tables.claims_table(claimed))
     if options.json:
@@ -181,9 +183,9 @@ def _sweep(options: argparse.Namespace, config: ConfigDict) -> bool:
 
 
 def _show(options: argparse.Namespace, *paragraphs: str) -> None:
-    """Prints text; beside JSON, on standard error."""
-    stream = sys.stderr if options.json else sys.stdout
-    print("\n\n".join(paragraphs), end="\n\n", file=stream, flush=True)
+    """Prints text, unless JSON was asked for."""
+    if not options.json:
+        print("\n\n".join(paragraphs), end="\n\n", flush=True)
 
 
 def _as_dict(config: str, one: Cost) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from branchnets.aot import against, fits, roofline, study, tables, topologies
+from branchnets.aot import accelerators, against, fits, roofline, study, tables, topologies
 from branchnets.aot.chips import CHIPS, Chip
 from branchnets.aot.collectives import Collective
 from branchnets.aot.cost import Cost, needed, reason, seconds
@@ -17,22 +17,52 @@ CHIP = Chip("made up", 100.0, 1000, 450, 50.0, 10.0, 2, "nowhere")  # two device
 
 
 def test_a_topology_names_a_chip_and_a_mesh():
-    assert topologies.parse("v5e:16x16") is CHIPS["v5e"]
-    for name in topologies.KNOWN:
-        topologies.parse(name)
+    assert topologies.parse("v5e:16x16") is topologies.parse("v5e-256") is CHIPS["v5e"]
+    assert set(accelerators.MESHES) == set(CHIPS)
     for sizes in topologies.SWEEPS.values():
         for devices, name in sizes.items():
-            mesh = [int(side) for side in name.partition(":")[2].split("x")]
-            chips = 1
-            for side in mesh:
-                chips *= side
-            assert chips * topologies.parse(name).devices == devices
+            size = accelerators.chips(name.partition(":")[2])
+            assert size * topologies.parse(name).devices == devices
 
 
-@pytest.mark.parametrize("name", ["v2", "v2:", "v2:2", "v99:2x2", "v2:0x2", "v2:2x2 ", "2x2"])
-def test_a_wrong_topology_is_told_which_there_are(name):
-    with pytest.raises(ConfigError, match="v2:2x2.*v6e:16x16"):
+@pytest.mark.parametrize(
+    ("name", "topology"),
+    [
+        ("v2-8", "v2:2x2"),
+        ("v3-32", "v3:4x4"),
+        ("v4-16", "v4:2x2x2"),
+        ("v5litepod-16", "v5e:4x4"),
+        ("v5e-16", "v5e:4x4"),
+        ("v5p-8", "v5p:2x2x1"),
+        ("v6e-8", "v6e:2x4"),
+        ("v4:2x2x1", "v4:2x2x1"),
+    ],
+)
+def test_accelerator_types_are_understood(name, topology):
+    assert accelerators.topology_name(name) == topology
+
+
+def test_every_mesh_has_an_accelerator_type_of_its_own():
+    for generation, meshes in accelerators.MESHES.items():
+        for mesh in meshes:
+            name = accelerators.type_of(generation, mesh)
+            assert accelerators.topology_name(name) == f"{generation}:{mesh}"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("v3-48", r"v3-48: .* TensorCores.* v3-32 \(v3:4x4\) and v3-64 \(v3:4x8\)"),
+        ("v5litepod-2", r"of chips.* v5litepod-1 \(v5e:1x1\) and v5litepod-4 \(v5e:2x2\)"),
+        ("v2-9999", r"v2-512 \(v2:16x16\)\.$"),
+        *((name, "v2, v3, v4, v5e, v5p, v6e") for name in ("v9:2x2", "v9-8", "2x2", "")),
+        *((name, r"v2-8 \(v2:2x2\)") for name in ("v2", "v2:", "v2:2", "v2:0x2", "v2:2x2 ")),
+    ],
+)
+def test_a_wrong_topology_is_told_which_there_are(name, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         topologies.parse(name)
+    assert "Did you mean" not in str(caught.value)
 
 
 def test_the_roofline_is_the_slower_of_two_and_the_network():
