@@ -118,6 +118,49 @@ ENTRY %main (q: f32[]) -> f32[] {
     assert tool.part(program.names["fusion.1"], program.paths, 2) == ("a", "forward")
 
 
+def test_what_devices_send_each_other_has_a_row_of_its_own():
+    """The gradients of all modules go in one operation, which has the name of one of them."""
+    text = """HloModule jit_run
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%sent (p: f32[]) -> f32[] {
+  %p = f32[] parameter(0)
+  ROOT %gather = f32[] all-gather(%p), dimensions={0}
+}
+
+ENTRY %main (q: f32[]) -> f32[] {
+  %q = f32[] parameter(0), metadata={op_name="state.params[\\'params\\'][\\'a\\'][\\'kernel\\']"}
+  %r = f32[] all-reduce(%q), to_apply=%add, metadata={op_name="jit(run)/jvp(loss)/Net/a/dot"}
+  %f = f32[] fusion(%r), kind=kCustom, calls=%sent
+  ROOT %m = f32[] multiply(%f, %f), metadata={op_name="jit(run)/jvp(loss)/Net/a/mul"}
+}
+"""
+    program = tool.read_program(text)
+    trace = tool.Trace(1, 10.0, 0.0, {"r": 5.0, "f": 2.0, "m": 3.0})
+    rows = list(tool.by_part(trace, program, 2))
+    assert rows == [("(exchange)", 7.0, 0.0, 70.0), ("a", 3.0, 0.0, 30.0)]
+    assert tool._origin("jit(run)/(a/dot:b/dot:c/mul)") == "jit(run)/(a/dot and 2 others"
+
+
+def test_of_several_processes_the_first_is_read(tmp_path):
+    for process, date in (("process0", "1"), ("process1", "2"), ("process10", "2"), (".", "0")):
+        file = tmp_path / "profile" / process / "plugins/profile" / date / "host.xplane.pb"
+        file.parent.mkdir(parents=True)
+        file.touch()
+    found = tool.newest(str(tmp_path))
+    assert found.folder == tmp_path / "profile/process0" and found.file.parent.name == "1"
+    assert [folder.name for folder in found.others] == ["process1", "process10"]
+    other = tool.newest(str(tmp_path / "profile/process1"))
+    assert other.folder.name == "process1" and not other.others
+
+
 def test_a_run_without_a_trace(tmp_path, capsys):
     assert tool.main([str(tmp_path)]) == 2
     assert "holds no trace. Train with --config.profile" in capsys.readouterr().err
+    assert tool.main([str(tmp_path / "nope")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
