@@ -6,6 +6,10 @@
 
 MIN_MINOR=11  # the lowest Python 3 release that setup.py accepts
 
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  echo "error: launch/environment.sh is a part of the other scripts and does nothing by itself; see: bash launch/local.sh --help" >&2
+  exit 2
+fi
 # shellcheck source=launch/shell.sh
 source "$ROOT/launch/shell.sh"
 
@@ -52,9 +56,10 @@ find_python() {
 }
 
 # ensure_environment [EXTRA]: sets PY to the interpreter of an environment that has branchnets.
-# A stamp per extra holds what was installed; an interrupted install leaves a mark and is redone.
+# A stamp per extra holds what was installed; an interrupted install leaves a mark and is redone. With
+# DRY_RUN it prints what that takes.
 ensure_environment() {
-  local extra="${1:-}" venv version stamp wanted
+  local extra="${1:-}" venv version stamp wanted install
   case "${VENV:-.venv}" in
     /*) venv=$VENV ;;
     *) venv=$ROOT/${VENV:-.venv} ;;
@@ -67,8 +72,8 @@ ensure_environment() {
       die "$venv exists and is not a virtual environment; move it away or set VENV to another folder"
     fi
     find_python
-    say "Making $venv with $BASE_PYTHON ($(python_version "$BASE_PYTHON"))"
-    "$BASE_PYTHON" -m venv --clear "$venv"
+    say "${DRY_RUN:+# }Making $venv with $BASE_PYTHON ($(python_version "$BASE_PYTHON"))"
+    perform "$BASE_PYTHON" -m venv --clear "$venv"
   else
     version=$(python_version "$PY")
     recent_enough "$version" \
@@ -80,12 +85,18 @@ ensure_environment() {
 
   wanted="$ROOT $(cksum <"$ROOT/setup.py")"
   if [ -e "$venv/branchnets-installing" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    say "Installing branchnets${extra:+ with its $extra extra} into $venv (a minute or two)"
-    touch "$venv/branchnets-installing"
+    say "${DRY_RUN:+# }Installing branchnets${extra:+ with its $extra extra} into $venv (a minute or two)"
     # Editable: what runs is this checkout. From inside the root, since pip would take brackets
     # in a longer path for extras.
-    (cd "$ROOT" && "$PY" -m pip install --quiet --disable-pip-version-check \
-      --no-warn-script-location --editable ".${extra:+[$extra]}") \
+    install=("$PY" -m pip install --quiet --disable-pip-version-check --no-warn-script-location
+      --editable ".${extra:+[$extra]}")
+    if [ -n "$DRY_RUN" ]; then
+      show cd "$ROOT"
+      show "${install[@]}"
+      return
+    fi
+    touch "$venv/branchnets-installing"
+    (cd "$ROOT" && "${install[@]}") \
       || die "the install failed, as pip says above; run this again to go on with it"
     printf '%s\n' "$wanted" >"$stamp"
     # An extra holds everything that the plain install does.

@@ -8,7 +8,7 @@ source "$ROOT/launch/environment.sh"
 
 usage() {
   cat <<'TEXT'
-usage: bash launch/local.sh [--config=FILE[:ARGUMENTS]] [--workdir=FOLDER] [ARGUMENT ...]
+usage: bash launch/local.sh [--config=FILE[:ARGUMENTS]] [--workdir=FOLDER] [--dry-run] [ARGUMENT ...]
 
 Makes .venv if it is missing, installs branchnets into it, and trains. Without arguments it
 trains configs/coded_digits.py into runs/coded_digits: real handwritten digits, a few minutes
@@ -16,6 +16,7 @@ on a laptop. Run it again to go on from the newest checkpoint.
 
   --config=FILE    the config; arguments follow a colon: configs/coded_cifar10.py:smoke,seed=3
   --workdir=FOLDER the run directory; without it, runs/ and the config's name
+  --dry-run        prints the commands, and runs none
   ARGUMENT         passed to branchnets.main as it is, for example --config.seed=1 or --mode=eval
 
 Relative paths start at the repository's root, wherever the script is called from.
@@ -32,44 +33,38 @@ examples:
 TEXT
 }
 
-config="" workdir="" mode="" previous=""
+given=()
 for argument in "$@"; do
-  case "$previous" in
-    --config | -config) config=$argument ;;
-    --workdir | -workdir) workdir=$argument ;;
-    --mode | -mode) mode=$argument ;;
-  esac
-  previous=""
   case "$argument" in
     -h | --help)
       usage
       exit 0
       ;;
-    --config=* | -config=*) config=${argument#*=} ;;
-    --workdir=* | -workdir=*) workdir=${argument#*=} ;;
-    --mode=* | -mode=*) mode=${argument#*=} ;;
-    --config | -config | --workdir | -workdir | --mode | -mode) previous=$argument ;;
+    --dry-run) DRY_RUN=yes ;;
+    *) given+=("$argument") ;;
   esac
 done
+read_trainer ${given[@]+"${given[@]}"}
 
 defaults=()
 # An evaluation reads the config of its run directory, so it gets no default one.
-if [ -z "$config" ] && ! { [ "$mode" = eval ] && [ -n "$workdir" ]; }; then
-  config=configs/coded_digits.py
-  defaults+=("--config=$config")
+if [ -z "$CONFIG" ] && ! { [ "$MODE" = eval ] && [ -n "$WORKDIR" ]; }; then
+  CONFIG=configs/coded_digits.py
+  defaults+=("--config=$CONFIG")
 fi
-if [ -z "$workdir" ]; then
-  file=${config%%:*}
+need_config
+if [ -z "$WORKDIR" ]; then
+  file=${CONFIG%%:*}
   name=$(basename "$file" .py)
-  if [ "$config" != "$file" ]; then
-    name+=_$(printf '%s' "${config#*:}" | tr -c 'A-Za-z0-9.=-' '_')
+  if [ "$CONFIG" != "$file" ]; then
+    name+=_$(printf '%s' "${CONFIG#*:}" | tr -c 'A-Za-z0-9.=-' '_')
   fi
   defaults+=("--workdir=runs/$name")
 fi
 
 ensure_environment "${EXTRA:-}"
-cd "$ROOT"
+perform cd "$ROOT"
 # On a CPU, XLA takes its temporaries from malloc anew at every step; with huge pages (glibc 2.35 or
 # newer) a step spends a tenth less time, most of it saved from page faults.
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
-exec "$PY" -m branchnets.main ${defaults[@]+"${defaults[@]}"} "$@"
+perform export "GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}"
+become "$PY" -m branchnets.main ${defaults[@]+"${defaults[@]}"} ${given[@]+"${given[@]}"}

@@ -8,10 +8,10 @@ source "$ROOT/launch/environment.sh"
 
 usage() {
   cat <<'TEXT'
-usage: bash launch/test.sh [PYTEST ARGUMENT ...]
+usage: bash launch/test.sh [--dry-run] [PYTEST ARGUMENT ...]
 
 Makes .venv if it is missing, installs branchnets with its test extra into it, and runs the
-fast tests. Arguments go to pytest.
+fast tests. Arguments go to pytest; --dry-run prints the commands, and runs none.
 
 Relative paths start at the repository's root, wherever the script is called from.
 
@@ -27,16 +27,20 @@ examples:
 TEXT
 }
 
+given=()
 for argument in "$@"; do
   case "$argument" in
     -h | --help)
       usage
       exit 0
       ;;
+    --dry-run) DRY_RUN=yes ;;
+    *) given+=("$argument") ;;
   esac
 done
 
 ensure_environment test
-cd "$ROOT"
+perform cd "$ROOT"
 # One file stays in one process, which compiles what its tests share once.
-exec "$PY" -m pytest -n "${WORKERS:-auto}" --maxprocesses=8 --dist=loadfile "$@"
+become "$PY" -m pytest -n "${WORKERS:-auto}" --maxprocesses=8 --dist=loadfile \
+  ${given[@]+"${given[@]}"}

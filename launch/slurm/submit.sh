@@ -22,7 +22,8 @@ as they do the workdir. JAX finds the other tasks of the job by itself.
   --python=FILE     the Python of an environment that has branchnets; default .venv/bin/python
   --sbatch=OPTION   an option for sbatch, for example --sbatch=--partition=gpu; as often as needed
   --workdir=FOLDER  the run directory, on a shared file system or gs://
-  ARGUMENT          passed to branchnets.main as it is
+  --config=FILE     relative to the repository's root, with arguments after a colon
+  ARGUMENT          another flag of branchnets.main, passed to it as it is: --config.seed=1
   --dry-run         prints the command, ready to be pasted, and runs none
   --help
 
@@ -40,7 +41,7 @@ TEXT
 }
 
 nodes=1 gpus=1 tasks=gpu limit=24:00:00 notice=300 restarts=20 python=$ROOT/.venv/bin/python
-workdir="" dry="" more=() trainer=() previous=""
+dry="" more=() trainer=()
 for argument in "$@"; do
   case "$argument" in
     -h | --help) usage; exit 0 ;;
@@ -53,14 +54,10 @@ for argument in "$@"; do
     --python=*) python=${argument#*=} ;;
     --sbatch=*) more+=("${argument#*=}") ;;
     --dry-run) dry=yes ;;
-    *)
-      case "$previous" in --workdir | -workdir) workdir=$argument ;; esac
-      case "$argument" in --workdir=* | -workdir=*) workdir=${argument#*=} ;; esac
-      trainer+=("$argument")
-      previous=$argument
-      ;;
+    *) trainer+=("$argument") ;;
   esac
 done
+read_trainer ${trainer[@]+"${trainer[@]}"}
 whole_number --nodes "$nodes"
 whole_number --gpus "$gpus"
 whole_number --notice "$notice"
@@ -68,7 +65,8 @@ whole_number --max-restarts "$restarts"
 if [ "$nodes" -lt 1 ] || [ "$gpus" -lt 1 ]; then die "--nodes and --gpus start at 1"; fi
 # sbatch: a time before the limit is between 0 and 65535 seconds.
 [ "$notice" -le 65535 ] || die "--notice=$notice: at most 65535 seconds"
-[ -n "$workdir" ] || die "no run directory given: --workdir=FOLDER"
+[ -n "$WORKDIR" ] || die "no run directory given: --workdir=FOLDER"
+need_config
 case "$tasks" in
   gpu) per_node=$gpus ;;
   node) per_node=1 ;;

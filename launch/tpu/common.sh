@@ -6,6 +6,10 @@
 #   https://cloud.google.com/tpu/docs/queued-resources and .../tpu/docs/spot
 # shellcheck disable=SC2034  # its variables are read by the scripts that source it
 
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  echo "error: launch/tpu/common.sh is a part of the other scripts and does nothing by itself; see: bash launch/tpu/create.sh --help" >&2
+  exit 2
+fi
 # shellcheck source=launch/shell.sh
 source "$ROOT/launch/shell.sh"
 
@@ -15,7 +19,7 @@ new_enough "${BASH_VERSINFO[0]}" "${BASH_VERSINFO[1]}" \
 
 NAME=${TPU_NAME:-} ZONE=${ZONE:-} PROJECT=${PROJECT_ID:-}
 ACCELERATOR_TYPE=${ACCELERATOR_TYPE:-} VERSION=${RUNTIME_VERSION:-}
-DRY_RUN="" INTERVAL=30 SSH_OPTIONS=()
+INTERVAL=30 SSH_OPTIONS=()
 
 # Exit codes of the trainer that say: what was saved is whole, start all workers again.
 #   75 preempted; 76 another process was lost; 134 JAX's coordination service aborted, since one was
@@ -97,10 +101,6 @@ recall() { # recall WHAT: sets RECALLED; fails where nothing was remembered
   mapfile -d '' RECALLED <"$MEMORY/$1"
 }
 
-perform() { # perform COMMAND...: runs it, or prints it with --dry-run
-  if [ -n "$DRY_RUN" ]; then show "$@"; else "$@"; fi
-}
-
 tpu_vm() { # tpu_vm VERB ARGUMENT...
   perform gcloud compute tpus tpu-vm "$@" "${PLACE[@]}"
 }
@@ -119,6 +119,23 @@ on_workers() {
 # Whether gcloud says that the slice, or the queued resource, does not exist: not a missing project.
 is_missing() { grep -qE 'NOT_FOUND.*(nodes/|queuedResources/|entity)' "$1"; }
 
+# At least how many VMs a slice of this type has: none holds more than 8 of what types count.
+least_workers() {
+  local number=${1##*-}
+  [[ $number =~ ^[1-9][0-9]*$ ]] || number=1
+  echo "$(((number + 7) / 8))"
+}
+
+# Sets KIND to the type of the slice, as far as it can be known without asking.
+guess_kind() {
+  local word
+  KIND=$ACCELERATOR_TYPE
+  if [ -n "$KIND" ] || ! recall create; then return 0; fi
+  for word in "${RECALLED[@]}"; do
+    case "$word" in --accelerator-type=*) KIND=${word#*=} ;; esac
+  done
+}
+
 # Sets STATE of the slice (NONE: there is none; UNREADABLE: gcloud failed, WHY says how; else as the
 # API has it, whose own UNKNOWN is a slice that could not be repaired), WORKERS, and KIND, its type.
 read_slice() {
@@ -126,7 +143,8 @@ read_slice() {
   STATE=UNREADABLE WORKERS=0 KIND="" WHY=""
   if [ -n "$DRY_RUN" ]; then
     tpu_vm describe "$NAME" "--format=value(state,networkEndpoints.len(),acceleratorType)"
-    STATE=${PRETEND_SLICE:-READY} WORKERS=1 KIND=$ACCELERATOR_TYPE
+    guess_kind
+    STATE=${PRETEND_SLICE:-READY} WORKERS=$(least_workers "$KIND")
   elif answer=$(tpu_vm describe "$NAME" \
     "--format=value(state,networkEndpoints.len(),acceleratorType)" 2>"$SCRATCH/why"); then
     IFS=$'\t' read -r STATE WORKERS KIND <<<"$answer"

@@ -34,12 +34,16 @@ die() { say "error: $*"; exit 2; }
 
 # The number of this VM in its slice, from the metadata server that JAX asks as well.
 worker() {
-  if [ ! -s "$BASE/worker" ]; then
-    curl --silent --fail --header 'Metadata-Flavor: Google' \
-      http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number \
-      >"$BASE/worker" || die "the metadata server does not say which worker this VM is"
+  local number
+  if [ -s "$BASE/worker" ]; then
+    cat "$BASE/worker"
+    return
   fi
-  cat "$BASE/worker"
+  number=$(curl --silent --fail --header 'Metadata-Flavor: Google' \
+    http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number) \
+    || die "the metadata server does not say which worker this VM is"
+  [ ! -d "$BASE" ] || printf '%s' "$number" >"$BASE/worker"  # which is there after setup
+  printf '%s' "$number"
 }
 
 # Tells a process from a later one of the same number, also after the VM was restarted.
@@ -168,12 +172,13 @@ stop() {
   local patience=${1:-120} start=$SECONDS process
   [[ $patience =~ ^[0-9]+$ ]] || die "stop $patience: not a whole number of seconds"
   look
+  if [ -n "$DRY_RUN" ]; then
+    process=$(if [ "$STATE" = running ]; then target; fi)
+    if [ -n "$process" ]; then echo "kill -TERM $process"; else say "# nothing to stop: no run is going on here"; fi
+    return
+  fi
   if [ "$STATE" = running ]; then
     process=$(target)
-    if [ -n "$DRY_RUN" ]; then
-      echo "kill -TERM $process"
-      return
-    fi
     [ -z "$process" ] || kill -TERM "$process" 2>/dev/null || true
     while look && [ "$STATE" = running ]; do
       if [ $((SECONDS - start)) -ge "$patience" ]; then

@@ -24,7 +24,7 @@ TEXT
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 perform() { # perform COMMAND...: runs it, or prints it with --dry-run
-  if [ -n "$dry" ]; then printf '%q ' "$@"; echo; else "$@"; fi
+  if [ -n "$dry" ]; then printf '%q' "$1"; shift; printf ' %q' "$@"; echo; else "$@"; fi
 }
 
 archive="" git="" ref="" extras=tpu,gcs python=3.11 check="" dry="" asked=""
@@ -61,12 +61,12 @@ make_environment() {
   for name in "python$python" ${asked:+-} python3.13 python3.12 python3.11 python3; do
     [ "$name" != - ] || break # that one and no other was asked for
     if recent_enough "$name" && can_make_venv "$name"; then
-      say "Making $BASE/venv with $name"
+      say "${dry:+# }Making $BASE/venv with $name"
       perform "$name" -m venv --clear "$BASE/venv"
       return
     fi
   done
-  say "No fitting Python with venv here: fetching $python with uv"
+  say "${dry:+# }No fitting Python with venv here: fetching $python with uv"
   # An environment of its own: newer systems forbid pip outside of one (PEP 668).
   perform python3 -m pip install --quiet --target="$BASE/uv" uv \
     || die "pip could not install uv, as it says above; or install Python $python with venv on the VM"
@@ -79,7 +79,7 @@ get_source() {
   perform rm -rf "$BASE/source.new"
   if [ -n "$archive" ]; then
     [ -s "$archive" ] || [ -n "$dry" ] || die "$archive is missing"
-    WHAT="archive $([ -n "$dry" ] || cksum <"$archive")"
+    WHAT="archive $(if [ -n "$dry" ]; then echo "$archive"; else cksum <"$archive"; fi)"
     perform mkdir -p "$BASE/source.new"
     perform tar -xzf "$archive" -C "$BASE/source.new"
   else
@@ -87,7 +87,7 @@ get_source() {
     if [ -n "$ref" ]; then
       perform git -C "$BASE/source.new" checkout --quiet "$ref" || die "$git has no $ref"
     fi
-    WHAT="commit $([ -n "$dry" ] || git -C "$BASE/source.new" rev-parse HEAD)"
+    WHAT="commit $(if [ -n "$dry" ]; then echo "${ref:-HEAD} of $git"; else git -C "$BASE/source.new" rev-parse HEAD; fi)"
   fi
   [ -n "$dry" ] || [ -s "$BASE/source.new/setup.py" ] || die "the source has no setup.py"
   # Runs in relative folders outlive a new source; those of the archive are not the VM's.
@@ -108,17 +108,17 @@ install() {
   get_source
   local wanted="$WHAT extras $extras"
   if [ "$(cat "$BASE/installed" 2>/dev/null)" != "$wanted" ]; then
-    say "Installing branchnets[$extras] ($WHAT); a few minutes"
+    say "${dry:+# }Installing branchnets[$extras] ($WHAT); a few minutes"
     # From inside the source, since pip takes brackets in a path for extras. Editable: configs and
     # package are those of one checkout.
     [ -n "$dry" ] || rm -f "$BASE/installed"
-    [ -n "$dry" ] || cd "$BASE/source"
+    perform cd "$BASE/source"
     perform "$BASE/venv/bin/python" -m pip install --quiet \
       --disable-pip-version-check --editable ".${extras:+[$extras]}" \
       || die "the install failed, as pip says above; run setup.sh again to go on with it"
     [ -n "$dry" ] || printf '%s\n' "$wanted" >"$BASE/installed"
   fi
-  printf 'branchnets-source %s\n' "$WHAT"
+  [ -n "$dry" ] || printf 'branchnets-source %s\n' "$WHAT"
 }
 
 # The processes of a slice have to find each other before any of them sees its devices. On a TPU VM

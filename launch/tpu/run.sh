@@ -18,7 +18,7 @@ workdir of a run that is there, it goes on from the newest checkpoint.
   --workdir=FOLDER  the run directory; gs:// where the slice has several workers, since each of
                     them writes its part of a checkpoint. A path of the VM goes with the VM.
   --config=FILE     relative to the repository's root, with arguments after a colon
-  ARGUMENT          passed to branchnets.main as it is, for example --config.seed=1
+  ARGUMENT          another flag of branchnets.main, passed to it as it is: --config.seed=1
   --stop            asks all workers to save and stop, and waits for it; launch/tpu/watch.sh then
                     starts nothing again. Fails where one of them did not save
   --grace=SECONDS   how long --stop waits before it kills them (SIGKILL), also amid a save; default
@@ -35,18 +35,14 @@ example:
 TEXT
 }
 
-stop="" grace=120 token="" workdir="" previous="" trainer=()
+stop="" grace=120 token="" trainer=()
 for argument in "$@"; do
   case "$argument" in
     --stop) stop=yes ;;
     --grace=*) grace=${argument#*=} ;;
     --token=*) token=${argument#*=} ;;
     *)
-      common_option "$argument" && continue
-      case "$previous" in --workdir | -workdir) workdir=$argument ;; esac
-      case "$argument" in --workdir=* | -workdir=*) workdir=${argument#*=} ;; esac
-      trainer+=("$argument")
-      previous=$argument
+      common_option "$argument" || trainer+=("$argument")
       ;;
   esac
 done
@@ -78,16 +74,22 @@ $(cat "$SCRATCH/said")"
   exit 0
 fi
 
-[ -n "$workdir" ] || die "no run directory given: --workdir=gs://BUCKET/RUN"
+read_trainer ${trainer[@]+"${trainer[@]}"}
+[ -n "$WORKDIR" ] || die "no run directory given: --workdir=gs://BUCKET/RUN"
+# What watch.sh starts again was there when it was started first.
+if [ -z "${BRANCHNETS_WATCHED:-}" ]; then
+  case "$CONFIG" in /*) die "--config=$CONFIG: a path relative to the repository's root, which is elsewhere on the VMs" ;; esac
+  need_config
+fi
 [[ -z $token || $token =~ ^[A-Za-z0-9_.-]+$ ]] || die "--token=$token: letters, digits, dots and dashes"
 need_ready
-case "$workdir" in
+case "$WORKDIR" in
   gs://*) ;;
   /* | runs/*)
-    [ "$WORKERS" -eq 1 ] || die "--workdir=$workdir: $NAME has $WORKERS workers, and each would write to its own disk; give --workdir=gs://BUCKET/RUN"
-    say "note: $workdir is on the disk of the VM, and goes with it when it is deleted or preempted"
+    [ "$WORKERS" -eq 1 ] || die "--workdir=$WORKDIR: $NAME has $WORKERS workers, and each would write to its own disk; give --workdir=gs://BUCKET/RUN"
+    say "note: $WORKDIR is on the disk of the VM, and goes with it when it is deleted or preempted"
     ;;
-  *) die "--workdir=$workdir: gs://BUCKET/RUN, or on one worker an absolute path or runs/RUN" ;;
+  *) die "--workdir=$WORKDIR: gs://BUCKET/RUN, or on one worker an absolute path or runs/RUN" ;;
 esac
 token=${token:-$(date -u +%Y%m%dT%H%M%SZ)-$$}
 command="bash on_vm_run.sh start $token $(show "${trainer[@]}")"

@@ -307,18 +307,20 @@ look() {
   esac
 }
 
+again_or_say() { # again_or_say SCRIPT
+  if recall "$1"; then again "$1"; else say "# what launch/tpu/$1.sh does, which was not run from this checkout"; fi
+}
+
 if [ -n "$DRY_RUN" ]; then
   say "# every $INTERVAL s"
   [ -z "$queued" ] || read_queue
   read_slice
   on_workers all "bash on_vm_run.sh status"
   say "# when a worker ended with one of $RESTARTABLE"
-  if recall run; then again run; fi
+  again_or_say run
   say "# when the slice was taken"
   delete_slice "$queued"
-  for what in create setup run; do
-    if recall "$what"; then again "$what"; fi
-  done
+  for what in create setup run; do again_or_say "$what"; done
   exit 0
 fi
 while :; do

@@ -96,7 +96,8 @@ class Cloud:
         self.ok("setup", f"--archive={archive}")
 
     def start(self, *arguments: str) -> str:
-        return self.ok("run", "--workdir=gs://b/run", "--config=configs/a.py:smoke", *arguments)
+        config = "--config=configs/coded_digits.py:smoke"
+        return self.ok("run", "--workdir=gs://b/run", config, *arguments)
 
     def on_vm(self, worker: int, *arguments: str) -> subprocess.CompletedProcess:
         """Runs a script on a worker, without gcloud."""

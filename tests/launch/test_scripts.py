@@ -5,6 +5,7 @@ import pathlib
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -15,7 +16,7 @@ SOURCED = {"common.sh", "environment.sh", "shell.sh"}
 DRY = {
     "create": ["--accelerator-type=v3-32", "--spot", "--queued"],
     "setup": [],
-    "run": ["--workdir=gs://b/r", "--config=configs/a.py:smoke,k=4", "--config.name=it's $HOME"],
+    "run": ["--workdir=gs://b/r", "--config=configs/coded_digits.py:smoke,k=4", "--config.a='$A"],
     "watch": [],
     "logs": ["--worker=all", "--follow"],
     "delete": [],
@@ -39,6 +40,37 @@ def test_what_is_sourced_runs_nothing():
         command = ["bash", "-c", f"set -euo pipefail; ROOT={ROOT}; source {path}; die over"]
         done = subprocess.run(command, capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: over\n")
+        alone = subprocess.run(["bash", str(path), "--help"], capture_output=True, text=True)
+        assert alone.returncode == 2 and "does nothing by itself" in alone.stderr
+
+
+def test_local_dry_runs_install_nothing(tmp_path):
+    """They print what a shell can run, in a checkout without an environment and in one with it."""
+    launch = tmp_path / "launch"
+    shutil.copytree(ROOT / "launch", launch)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/a.py").touch()
+    (tmp_path / "setup.py").touch()
+
+    def lines(script, *words, fails=0):
+        command = ["bash", str(launch / script), *words, "--dry-run"]
+        environment = {"PATH": "/usr/bin:/bin", "PYTHON": sys.executable}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == fails, done.stderr
+        return done.stdout.splitlines() or [done.stderr]
+
+    venv, *_, trained = lines("local.sh", "--config=configs/a.py:k=4", "--config.name=it's")
+    assert venv == f"{sys.executable} -m venv --clear {tmp_path}/.venv"
+    python = f"{tmp_path}/.venv/bin/python"
+    words = "-m branchnets.main --workdir=runs/a_k=4 --config=configs/a.py:k=4"
+    assert trained == f"{python} {words} '--config.name=it'\\''s'"
+    *_, install, _, tested = lines("test.sh", "-m", "slow")
+    assert install.startswith(f"{python} -m pip install --quiet ")
+    assert install.endswith(" --editable '.[test]'")
+    assert tested.startswith(f"{python} -m pytest -n auto ") and tested.endswith(" -m slow")
+    assert not (tmp_path / ".venv").exists()
+    assert "--node=3" in lines("local.sh", "--config=configs/a.py", "--node=3", fails=2)[0]
+    assert "configs/b.py" in lines("local.sh", "--config=configs/b.py", fails=2)[0]
 
 
 def test_an_old_bash_is_told_apart():
@@ -62,6 +94,12 @@ def test_a_dry_run_does_nothing(cloud, script):
     assert not cloud.calls() and not (cloud.folder / "state").exists()
 
 
+def test_what_a_watch_would_do_again_is_said_where_nothing_was_done(cloud):
+    said = cloud.run("watch", "--dry-run").stderr
+    assert said.count("launch/tpu/run.sh does, which was not run from this checkout") == 2
+    assert said.count("does, which was not run from this checkout") == 4
+
+
 def test_printed_commands_are_those_that_run(cloud):
     """A shell that reads the printed line gives the stand-in what the script itself gives it."""
     cloud.up(1)
@@ -80,9 +118,8 @@ def test_printed_commands_are_those_that_run(cloud):
 
 @pytest.mark.parametrize("script", DRY)
 def test_wrong_options_are_refused(cloud, script):
-    if script != "run":  # which hands them on to the trainer
-        done = cloud.run(script, "--nonsense")
-        assert done.returncode == 2 and "--nonsense" in done.stderr and "--help" in done.stderr
+    done = cloud.run(script, *DRY[script], "--nonsense")
+    assert done.returncode == 2 and "--nonsense" in done.stderr and "--help" in done.stderr
     for wrong in ("--zone=", "--name=Pod_1", "--interval=soon"):
         done = cloud.run(script, *DRY[script], wrong)
         assert done.returncode == 2 and done.stderr.startswith("error: ") and not cloud.calls()

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from branchnets import main
+
 ROOT = pathlib.Path(__file__).parents[2]
 SUBMIT = ["bash", str(ROOT / "launch/slurm/submit.sh")]
 # Runs the command as two tasks at once, and ends with the highest of their codes. Like srun, it
@@ -63,6 +65,9 @@ def cluster(tmp_path):
     return tmp_path, environment
 
 
+CONFIG = "--config=configs/coded_digits.py:smoke"
+
+
 def submit(cluster, *arguments):
     folder, environment = cluster
     words = [*SUBMIT, f"--python={folder}/bin/python", *arguments]
@@ -99,9 +104,8 @@ def job(cluster, codes, *options, send=None, **variables):
 
 
 def test_a_job_is_submitted_with_what_it_needs(cluster):
-    done = submit(
-        cluster, "--nodes=2", "--gpus=4", "--sbatch=--partition=gpu", "--workdir=runs/a b"
-    )
+    words = ["--nodes=2", "--gpus=4", "--sbatch=--partition=gpu", "--workdir=runs/a b", CONFIG]
+    done = submit(cluster, *words)
     assert done.returncode == 0, done.stderr
     words = (cluster[0] / "submitted").read_text().splitlines()
     script = words.index(f"{ROOT}/launch/slurm/train.sbatch")
@@ -110,11 +114,11 @@ def test_a_job_is_submitted_with_what_it_needs(cluster):
         "--signal=B:USR1@300", "--requeue", "--open-mode=append", f"--chdir={ROOT}",
         "--partition=gpu",
     }  # fmt: skip
-    assert words[-2:] == ["--", "--workdir=runs/a b"]
+    assert words[-3:] == ["--", "--workdir=runs/a b", CONFIG]
 
 
 def test_a_task_a_node_is_started_once_there(cluster):
-    submit(cluster, "--gpus=4", "--tasks=node", "--workdir=w")
+    submit(cluster, "--gpus=4", "--tasks=node", "--workdir=w", CONFIG)
     words = (cluster[0] / "submitted").read_text().splitlines()
     assert "--ntasks-per-node=1" in words and "--gpus-per-node=4" in words
 
@@ -122,11 +126,19 @@ def test_a_task_a_node_is_started_once_there(cluster):
 @pytest.mark.parametrize(
     "wrong, complaint",
     [
-        (["--config=c"], "--workdir"),
-        (["--workdir=w", "--gpus=two"], "--gpus=two"),
-        (["--workdir=w", "--gpus=0"], "start at 1"),
-        (["--workdir=w", "--tasks=core"], "--tasks=core"),
-        (["--workdir=w", "--python=/nowhere"], "/nowhere"),
+        ([CONFIG], "--workdir"),
+        (["--workdir=w", CONFIG, "--gpus=two"], "--gpus=two"),
+        (["--workdir=w", CONFIG, "--gpus=0"], "start at 1"),
+        (["--workdir=w", CONFIG, "--tasks=core"], "--tasks=core"),
+        (["--workdir=w", CONFIG, "--python=/nowhere"], "/nowhere"),
+        (["--workdir=w", CONFIG, "--node=3"], "--node=3; options are written --option=value"),
+        (["--workdir=w", CONFIG, "--nodes", "3"], "--nodes; options"),
+        (["--workdir=w", CONFIG, "3"], "unknown argument 3"),
+        (["--workdir=w", CONFIG, "--confg.seed=2"], "--confg.seed=2"),
+        (["--workdir=w", CONFIG, "--mode=evaluate"], "train or eval"),
+        (["--workdir=w"], "no config given"),
+        (["--workdir=w", "--config"], "--config needs a value"),
+        (["--workdir=w", "--config=configs/nope.py:smoke"], "no file configs/nope.py in"),
     ],
 )
 def test_wrong_options_submit_nothing(cluster, wrong, complaint):
@@ -136,18 +148,29 @@ def test_wrong_options_submit_nothing(cluster, wrong, complaint):
 
 
 def test_dry_runs_print_and_do_nothing(cluster):
-    done = submit(cluster, "--workdir=w", "--config.name=it's", "--dry-run")
+    done = submit(cluster, "--workdir=w", CONFIG, "--config.name=it's", "--dry-run")
     line = done.stdout.strip()
     assert line.startswith("sbatch --nodes=1") and not (cluster[0] / "submitted").exists()
     # Pasted, it is what would have been run.
     subprocess.run(["bash", "-c", line], env=cluster[1], check=True)
-    assert (cluster[0] / "submitted").read_text().endswith("--\n--workdir=w\n--config.name=it's\n")
+    words = (cluster[0] / "submitted").read_text().splitlines()
+    assert words[-4:] == ["--", "--workdir=w", CONFIG, "--config.name=it's"]
     words = ["bash", "launch/slurm/train.sbatch", "--python=p", "--dry-run", "--", "a"]
     said = subprocess.check_output(words, env=cluster[1], text=True, cwd=ROOT)
     assert said.startswith("srun ") and 'scontrol requeue "$SLURM_JOB_ID"' in said
     task = ["bash", str(ROOT / "launch/slurm/task.sh"), "--dry-run", "echo", "it's"]
     assert subprocess.check_output(task, text=True) == "echo 'it'\\''s'\n"
     assert not (cluster[0] / "started").exists()
+
+
+def test_the_scripts_know_the_flags_of_the_trainer(cluster):
+    """All of them, and no others; an evaluation needs no config."""
+    own = {name for name in main._flags() if name not in ("workdir", "config", "mode")}
+    words = [f"--{name}=1" for name in sorted(own)]
+    spaced = ["--workdir", "w", "--config", "configs/coded_digits.py", "--noconfig.ema"]
+    done = submit(cluster, *words, *spaced, "--dry-run")
+    assert done.returncode == 0 and done.stdout.strip().endswith(" ".join([*words, *spaced]))
+    assert submit(cluster, "--workdir=w", "--mode=eval", "--dry-run").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from branchnets.engine import stopping
 
 ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = "--config=configs/coded_digits.py"
 
 
 def states(cloud) -> list[str]:
@@ -132,11 +133,11 @@ def test_a_run_is_started_once_with_its_arguments(cloud):
     cloud.plan("hang", "hang")
     cloud.start("--config.name=it's here", "--token=first")
     cloud.start("--config.name=it's here", "--token=first")  # as when ssh broke the first time
-    words = "--workdir=gs://b/run --config=configs/a.py:smoke --config.name=it's here"
+    words = f"--workdir=gs://b/run {CONFIG}:smoke --config.name=it's here"
     wait_for(lambda: len(cloud.started()) == 2)
     assert sorted(cloud.started()) == [f"0 {words}", f"1 {words}"]
     assert states(cloud) == ["first state=running code=-"] * 2
-    done = cloud.run("run", "--workdir=gs://b/other", "--config=configs/a.py", "--token=second")
+    done = cloud.run("run", "--workdir=gs://b/other", CONFIG, "--token=second")
     assert done.returncode == 2 and "still runs first" in done.stderr
     assert cloud.read("state/p/z/pod/token") == "first\0"
     assert cloud.ok("run", "--stop").count(f"state=ended code={stopping.PREEMPTED}") == 2
@@ -161,7 +162,7 @@ def test_a_worker_that_is_never_reached_is_named(cloud):
     for asked, complaint in ((0, "did not answer; nothing was started"), (1, "did not start on")):
         ssh = len(cloud.calls("ssh")) + asked
         cloud.scenario(workers=2, events={"tpu-vm ssh": [{}] * ssh + [{"drop": [1]}] * 3})
-        done = cloud.run("run", "--workdir=gs://b/run", "--config=configs/a.py")
+        done = cloud.run("run", "--workdir=gs://b/run", CONFIG)
         assert done.returncode == 2 and "ssh-add" in done.stderr
         assert "worker 1" in done.stderr and complaint in done.stderr
         assert asked == len(cloud.started()), cloud.started()
@@ -170,13 +171,37 @@ def test_a_worker_that_is_never_reached_is_named(cloud):
 def test_several_workers_need_a_bucket(cloud):
     cloud.up(2)
     for given in (["--workdir=runs/a"], ["--workdir", "/data/a"], []):
-        done = cloud.run("run", *given, "--config=configs/a.py")
+        done = cloud.run("run", *given, CONFIG)
         assert done.returncode == 2 and "gs://BUCKET/RUN" in done.stderr
     cloud.scenario(workers=1, type="v3-8")
-    done = cloud.run("run", "--workdir=here", "--config=configs/a.py")
+    done = cloud.run("run", "--workdir=here", CONFIG)
     assert done.returncode == 2 and "runs/RUN" in done.stderr
     assert not cloud.started()
-    assert "goes with it" in cloud.ok("run", "--workdir=runs/a", "--config=configs/a.py")
+    assert "goes with it" in cloud.ok("run", "--workdir=runs/a", CONFIG)
+
+
+def test_a_dry_run_tells_several_workers_by_the_type(cloud):
+    """Given, or as create.sh was; a slice of v2-8 has one worker, a larger one several."""
+    run = ["--workdir=/data/a", CONFIG, "--dry-run"]
+    assert cloud.run("run", *run, "--accelerator-type=v2-8").returncode == 0
+    assert "gs://BUCKET/RUN" in cloud.ok("run", *run, "--accelerator-type=v3-32", fails=2)
+    cloud.ok("create", "--accelerator-type=v3-16")
+    assert "gs://BUCKET/RUN" in cloud.ok("run", *run, fails=2)
+
+
+@pytest.mark.parametrize(
+    "wrong, complaint",
+    [
+        ([CONFIG, "--confg.seed=2"], "unknown argument --confg.seed=2"),
+        ([CONFIG, "--grace", "5"], "unknown argument --grace;"),
+        ([], "no config given"),
+        (["--config=configs/nope.py"], "no file configs/nope.py in"),
+        ([f"--config={ROOT}/configs/coded_digits.py"], "relative to the repository's root"),
+    ],
+)
+def test_wrong_words_for_the_trainer_start_nothing(cloud, wrong, complaint):
+    done = cloud.run("run", "--workdir=gs://b/run", *wrong)
+    assert done.returncode == 2 and complaint in done.stderr and not cloud.calls()
 
 
 def test_the_run_outlives_its_starter_and_its_end_is_known(cloud):
@@ -205,7 +230,7 @@ def test_a_trainer_outlives_its_supervisor_and_is_known(cloud):
     cloud.kill(int((run / "process").read_text().split()[1]))
     assert states(cloud) == ["first state=running code=-"]
     for script, *arguments in (
-        ("run", "--workdir=gs://b/other", "--config=c"),
+        ("run", "--workdir=gs://b/other", CONFIG),
         ("setup", f"--archive={cloud.folder}/source.tar.gz"),
     ):
         done = cloud.run(script, *arguments)
@@ -221,7 +246,7 @@ def test_a_start_that_has_ended_is_not_called_started(cloud):
     cloud.up(1)
     cloud.start("--token=first")
     wait_for(lambda: states(cloud) == ["first state=ended code=0"])
-    done = cloud.run("run", "--workdir=gs://b/run", "--config=c", "--token=first")
+    done = cloud.run("run", "--workdir=gs://b/run", CONFIG, "--token=first")
     assert done.returncode == 2 and "has ended on worker 0 already, with 0" in done.stderr
 
 
@@ -270,7 +295,12 @@ def test_dry_runs_on_a_vm_print_and_do_nothing(cloud):
     assert run.stdout.splitlines()[-1].startswith("setsid nohup ") and "it\\'s" in run.stdout
     setup = cloud.on_vm(0, "on_vm_setup.sh", "--archive=branchnets.tar.gz", "--dry-run")
     assert "-m pip install --quiet" in setup.stdout and setup.returncode == 0
+    assert "tar -xzf branchnets.tar.gz -C " in setup.stdout
+    assert "(archive branchnets.tar.gz)" in setup.stderr
     assert "jax.distributed" in cloud.on_vm(0, "on_vm_setup.sh", "--check", "--dry-run").stdout
+    shutil.rmtree(cloud.folder / "vm0/branchnets")  # as on a machine that is no VM
+    stop = cloud.on_vm(0, "on_vm_run.sh", "--dry-run", "stop")
+    assert (stop.returncode, stop.stdout) == (0, "") and stop.stderr.startswith("# nothing to stop")
     assert not cloud.started() and cloud.read("pip") == pip
 
 
@@ -294,7 +324,8 @@ def test_a_later_process_of_the_same_number_is_not_the_trainer(cloud):
 
 @pytest.mark.parametrize("script", ["setup", "run", "logs"])
 def test_what_is_not_there_is_said(cloud, script):
-    arguments = {"run": ["--workdir=gs://b/r"], "setup": ["--git=https://h/r.git"]}.get(script, [])
+    run = ["--workdir=gs://b/r", CONFIG]
+    arguments = {"run": run, "setup": ["--git=https://h/r.git"]}.get(script, [])
     done = cloud.run(script, *arguments)
     assert done.returncode != 0
     if script != "logs":
