@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from branchnets import service
 from branchnets.errors import ConfigError, StorageError
 
 # What orbax reads and writes itself goes the same way where TensorFlow is installed, too.
@@ -32,8 +33,6 @@ _AT_ONCE = 32  # requests
 if (_logger := logging.getLogger("gcsfs")).level == logging.NOTSET:
     _logger.setLevel(logging.CRITICAL)
 
-_NO_KEY = ("anonymous caller", "default credentials", "401", "invalid_grant", "reauthentication")
-
 
 class RemotePath:
     """A URL with the methods of a path that are needed here; each asks the server.
@@ -44,7 +43,7 @@ class RemotePath:
 
     Raises (from the methods):
       FileNotFoundError: there is nothing of that name.
-      StorageError: it cannot be read or written.
+      StorageError: it cannot be read or written, or there is no such bucket.
     """
 
     def __init__(self, url: str, info: Mapping[str, Any] | None = None) -> None:
@@ -77,6 +76,11 @@ class RemotePath:
     def scheme(self) -> str:
         """What stands before "://"."""
         return self._scheme
+
+    @property
+    def bucket(self) -> str:
+        """What the rest is in."""
+        return self._rest.partition("/")[0]
 
     @property
     def name(self) -> str:
@@ -231,16 +235,20 @@ class RemotePath:
                 f"to use {self}: pip install fsspec (gs:// needs gcsfs too)"
             ) from None
         try:
-            # Kept by fsspec, for each process. Others write as well: listings are not to be kept.
-            system, path = url_to_fs(str(self), use_listings_cache=False)
-            return question(system, path)
+            with service.first_contact(f"{self._scheme}://{self.bucket}"):
+                # Kept by fsspec, for each process. Others write too: listings are not to be kept.
+                system, path = url_to_fs(str(self), use_listings_cache=False)
+                return question(system, path)
         except FileNotFoundError:
+            if self._scheme == "gs" and not service.has_bucket(self.bucket):
+                reason = service.no_bucket(self.bucket)
+                raise StorageError(f"{self} cannot be {what}: {reason}", reason) from None
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self)) from None
         except ImportError as error:
             extra = '; pip install "branchnets[gcs]", or gcsfs' if self._scheme == "gs" else ""
             raise StorageError(f"to use {self}: {error}{extra}") from error
         except Exception as error:  # each service has errors of its own
-            reason = _reason(error, self._scheme)
+            reason = service.reason(error, self._scheme)
             raise StorageError(f"{self} cannot be {what}: {reason}", reason) from error
 
 
@@ -248,16 +256,6 @@ def at_once(function: Callable[[Item], Result], items: Iterable[Item]) -> list[R
     """`function` of every item, many at a time: what they wait for is a server."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(function, items))
-
-
-def _reason(error: Exception, scheme: str) -> str:
-    reason = str(error).partition("\n")[0].rstrip(". ") or type(error).__name__
-    if scheme == "gs" and any(word in reason.lower() for word in _NO_KEY):
-        reason += (
-            ". On a Google machine its service account needs access to the bucket; "
-            "elsewhere: gcloud auth application-default login"
-        )
-    return reason
 
 
 AnyPath = Path | RemotePath
@@ -296,23 +294,19 @@ def check_bucket(place: AnyPath) -> None:
     """
     if not isinstance(place, RemotePath):
         return
-    bucket = PurePosixPath(place._rest).parts[0]
+    bucket = place.bucket
     try:
-        from google.api_core.exceptions import Forbidden
+        from google.api_core.exceptions import NotFound
         from google.cloud import storage
     except ImportError as error:
         raise StorageError(f'to use {place}: {error}; pip install "branchnets[gcs]"') from error
     try:
         storage.Client().get_bucket(bucket)
+    except NotFound as error:
+        raise StorageError(f"{service.no_bucket(bucket)}.") from error
     except Exception as error:
-        advice = (
-            ". Beside its objects (roles/storage.objectAdmin) the account must be allowed to see "
-            "the bucket (storage.buckets.get, as in roles/storage.legacyBucketReader)."
-        )
-        raise StorageError(
-            f"the bucket {bucket} cannot be looked at: {_reason(error, place.scheme)}"
-            f"{advice if isinstance(error, Forbidden) else ''}"
-        ) from error
+        reason = service.reason(error, place.scheme)
+        raise StorageError(f"the bucket {bucket} cannot be looked at: {reason}.") from error
 
 
 def first_free(stem: str, end: str, taken: Callable[[str], object], between: str = "-") -> str:

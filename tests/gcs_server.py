@@ -199,6 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == f"/storage/v1/b/{BUCKET}":
             name = "/"
         store.requests.append((self.command, name))
+        if (bucket := re.search(r"/b/([^/]+)", path)) and bucket[1] != BUCKET:
+            raise Refusal(404)
         store.before(self.command, name)
         if path.startswith("/upload/") or path.startswith("/resumable/"):
             self._upload(path, query, body)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import time
 import uuid
 
 import pytest
 from gcs_server import Refusal
 
-from branchnets import storage
+from branchnets import service, storage
 from branchnets.errors import ConfigError, DataError, StorageError
 
 
@@ -91,6 +92,32 @@ def test_what_fails_says_so_and_is_not_taken_for_absence(place, gcs):
     assert caught.value.strerror.startswith("Forbidden")
     with pytest.raises(StorageError, match="cannot be written"):
         (place / "y").write_text("")
+
+
+def test_a_bucket_that_does_not_exist_is_an_error(place):
+    other = storage.as_path("gs://other/x")
+    for ask in (other.exists, other.is_dir, other.read_bytes, lambda: other.write_text("")):
+        with pytest.raises(StorageError, match="gs://other/x .*the bucket other does not exist"):
+            ask()
+    assert not place.exists()
+
+
+def test_what_is_waited_for_is_said(place, gcs, monkeypatch, capsys):
+    """Of a bucket that has not answered yet, and of no other."""
+    monkeypatch.setattr(service, "PATIENCE", 0.05)
+    gcs.before = lambda method, name: time.sleep(0.3)
+    monkeypatch.setattr(service, "_answered", set())
+    assert not place.exists()
+    assert capsys.readouterr().err.startswith("waiting for gs://bucket, which has not answered")
+    assert not place.exists() and not capsys.readouterr().err
+
+
+def test_advice_goes_with_what_failed():
+    forbidden = OSError("Forbidden: https://h/b/o/img401.png\nme@x does not have objects.get.")
+    told = service.reason(forbidden, "gs")
+    assert "img401.png: me@x does not have objects.get. The account needs roles/" in told
+    assert "gcloud auth" not in told and "gcloud auth" in service.reason(OSError("401"), "gs")
+    assert "roles" not in service.reason(forbidden, "s3")
 
 
 def test_a_folder_in_one_of_the_same_name_is_listed():

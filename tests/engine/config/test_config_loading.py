@@ -218,6 +218,14 @@ def test_a_wrong_command_line_says_what_is_wrong(words, message):
         c.parse_command_line(["main", *words], program_flags()).load()
 
 
+def test_flags_are_listed_once():
+    own = program_flags()
+    flags.DEFINE_string("config", None, "as the trainer has it", flag_values=own)
+    with pytest.raises(ConfigError, match="Known: ") as caught:
+        c.parse_command_line(["main", "--zzzz"], own)
+    assert str(caught.value).count("config") == 1
+
+
 def test_help_prints_the_flags(capsys):
     with pytest.raises(SystemExit) as stop:
         c.parse_command_line(["main", "--help"], program_flags(), "usage: main")

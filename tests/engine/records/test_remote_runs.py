@@ -124,8 +124,14 @@ def test_what_the_service_refuses_is_an_error_and_never_a_new_run(place, gcs):
         raise Refusal(403)
 
     gcs.before = refuse
-    with pytest.raises(RunDirError, match=r"gs://bucket/[\w/]* cannot be read: Forbidden"):
+    told = r"gs://bucket/[\w/]* cannot be read: Forbidden.*objectAdmin and .*legacyBucketReader"
+    with pytest.raises(RunDirError, match=told):
         RunDir(place)
+
+
+def test_a_bucket_that_is_not_there_is_told_from_a_run_that_is_not(gcs):
+    with pytest.raises(RunDirError, match="read: the bucket other does not exist .gcloud storage"):
+        RunDir("gs://other/run")
 
 
 def test_an_account_that_may_not_see_the_bucket_is_told_what_it_needs(place, gcs):
@@ -145,7 +151,7 @@ def test_an_account_that_may_not_see_the_bucket_is_told_what_it_needs(place, gcs
         saved(place).check_bucket()
     assert "legacyBucketReader" not in str(caught.value)
     gcs.before = lambda method, name: None
-    with pytest.raises(CheckpointError, match="the bucket other cannot be"):
+    with pytest.raises(CheckpointError, match="the bucket other does not exist"):
         Checkpoints("gs://other/run/checkpoints").check_bucket()
 
 
