@@ -87,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         "--limit",
         type=float,
         default=200.0,
-        help="seconds for each model of a process (%(default)g)",
+        help="seconds for each model of a process; one with several has so many times as long "
+        "(%(default)g)",
     )
     add("--torch-python", metavar="PATH", help="of an environment with it, for the part torch")
     add("--out", type=Path, help="folder (results/benchmarks; quick: runs/benchmarks_quick)")

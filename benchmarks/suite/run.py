@@ -96,9 +96,10 @@ def run(
     for job in jobs:
         if not wanted(job, store.read(job.part).get(job.name), of_run, again):
             continue
-        timing.say(f"{job.part}: {job.name} ...")
+        time_limit = limit * job.models
+        timing.say(f"{job.part}: {job.name} (at most {time_limit:g} s) ...")
         extra = [f"--torch-python={torch_python}"] * (job.part == "torch")
-        record = _one(job, extra, of_run, limit * job.models)
+        record = _one(job, extra, of_run, time_limit)
         timing.say(f"  {record.reason or 'done'} ({record.seconds:.0f} s)")
         store.write(record)
         failed += record.reason is not None

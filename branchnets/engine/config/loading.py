@@ -257,7 +257,7 @@ def parse_command_line(
     try:
         stray = flag_values([argv[0], *rest])[1:]
     except flags.UnrecognizedFlagError as error:
-        known = [*flag_values, "config"]
+        known = {*flag_values, "config"}  # which the program may have defined
         raise ConfigError(
             f"unknown flag --{error.flagname}. {nearest(error.flagname, known)}"
         ) from None
