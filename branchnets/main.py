@@ -15,8 +15,14 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from branchnets.engine.config import CommandLine
 
 
 def _flags() -> flags.FlagValues:
@@ -63,9 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = configs.parse_command_line(list(argv or sys.argv), own, usage=__doc__ or "")
         if not own.workdir:
             raise configs.ConfigError("no run directory given: --workdir=runs/NAME")
+        config = _checked(command, own)
         _start(own)
-        if own.mode == "train":
-            return _train(command, own)
+        if config is not None:
+            return _train(config, own)
         with joined(StopRequest()):
             return _evaluate(command, own)
     except UserError as error:
@@ -79,6 +86,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return leave(error, 130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
+def _checked(command: CommandLine, own: flags.FlagValues) -> ConfigDict | None:
+    """The config to train; what is wrong with the words is told before anything is started."""
+    from branchnets.engine import config as configs
+    from branchnets.engine.records import rundir
+
+    rundir.located(own.workdir)
+    if own.mode == "train":
+        return command.load()
+    if command.config is not None:
+        raise configs.ConfigError("--mode=eval takes the config of the run; leave --config out.")
+    return None
+
+
 def _start(own: flags.FlagValues) -> None:
     from branchnets.engine.hosts import distributed
 
@@ -87,13 +107,13 @@ def _start(own: flags.FlagValues) -> None:
     )
 
 
-def _train(command, own: flags.FlagValues) -> int:
+def _train(config: ConfigDict, own: flags.FlagValues) -> int:
     from branchnets.engine.train import train
 
-    return train(command.load(), own.workdir)
+    return train(config, own.workdir)
 
 
-def _evaluate(command, own: flags.FlagValues) -> int:
+def _evaluate(command: CommandLine, own: flags.FlagValues) -> int:
     from branchnets import confusion
     from branchnets.engine import config as configs
     from branchnets.engine.evaluate import scalars
@@ -103,8 +123,6 @@ def _evaluate(command, own: flags.FlagValues) -> int:
     from branchnets.engine.runs import load_run
 
     run_dir = RunDir(own.workdir, write=False)
-    if command.config is not None:
-        raise configs.ConfigError("--mode=eval takes the config of the run; leave --config out.")
     config = configs.apply_overrides(run_dir.config(), command.overrides)
     alike.check(config, own.workdir)
     run = load_run(own.workdir, own.checkpoint, config=config)

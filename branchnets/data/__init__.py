@@ -1,6 +1,15 @@
 """Datasets: splits on the host, batches on the device. Knows no model family."""
 
-from branchnets.data.base import Dataset, DataSpec, Mean, Split, as_mean, identity
+from branchnets.data.base import (
+    AnySplit,
+    Dataset,
+    DataSpec,
+    Mean,
+    Split,
+    as_mean,
+    identity,
+    pixels,
+)
 from branchnets.data.device.augment import Augment
 from branchnets.data.device.resident import EvalInput, ResidentInput, eval_shapes
 from branchnets.data.inputs import (
@@ -18,6 +27,7 @@ from branchnets.data.stored.records import StreamedSplit
 
 __all__ = [
     "DATASETS",
+    "AnySplit",
     "Augment",
     "DataSpec",
     "Dataset",
@@ -37,6 +47,7 @@ __all__ = [
     "identity",
     "load",
     "outline",
+    "pixels",
     "resized_mean",
     "spec",
     "streams",

@@ -51,7 +51,7 @@ def _train(
     stop: StopRequest,
     others: peers.Peers | peers.Alone,
 ) -> int:
-    first = jax.process_index() == 0
+    first = distributed.is_first()
     alike.check(config, workdir)
     run_dir = RunDir(workdir, write=first)
     exists = distributed.on_first_process(lambda: run_dir.exists)
@@ -61,7 +61,7 @@ def _train(
     own = run_dir.derived().get("data") if exists else None
     setup = prepare(config, devices, own)
     with run_dir, contextlib.closing(setup.inputs):
-        alike.check_data(setup.derived())
+        alike.check_data(setup.derived(), setup.dataset.splits)
         start = _start(setup, run_dir)  # before anything is written
         described = environment.describe()
         resumed = distributed.on_first_process(
@@ -86,9 +86,10 @@ def _train(
                     checkpoints.check_bucket()
                     checkpoints.check_space(setup.abstract_state())
                 restored = checkpoints.restore(setup.abstract_state())
-                if asked := [one for one in distributed.gathered(stop.status) if one is not None]:
-                    _tell_stopped(restored[1] if restored else 0, setup, workdir, first)
-                    return asked[0]  # before what may take minutes, such as compiling
+                for asker, asked in enumerate(distributed.gathered(stop.status)):
+                    if asked is not None:  # before what may take minutes, such as compiling
+                        _tell_stopped(restored[1] if restored else 0, setup, workdir, asker)
+                        return int(asked)
                 if restored is None:  # before the state takes any memory
                     phases = setup.family.phases(setup.resolved.total_steps)
                     begin = next(phase for phase in phases if phase.steps)
@@ -113,15 +114,16 @@ def _train(
                 if status is None:
                     summarise(setup, run_dir, loop.writer, loop.state, loop.evaluator, loop.seconds)
         if status is not None:
-            _tell_stopped(loop.done, setup, workdir, first)
+            _tell_stopped(loop.done, setup, workdir, others.asker)
         return status or 0
 
 
-def _tell_stopped(done: int, setup: Setup, workdir: str, first: bool) -> None:
-    if first:
+def _tell_stopped(done: int, setup: Setup, workdir: str, asker: int | None) -> None:
+    if distributed.is_first():
+        who = f", as process {asker} was asked to" if asker else ""
         _say(
-            f"Stopped at step {done} of {setup.resolved.total_steps}; everything is saved. Resume "
-            f"with the same command (--workdir={workdir})."
+            f"Stopped at step {done} of {setup.resolved.total_steps}{who}; everything is saved. "
+            f"Resume with the same command (--workdir={workdir})."
         )
 
 

@@ -8,6 +8,7 @@ import pytest
 from branchnets import data
 from branchnets.data import base
 from branchnets.data.base import Dataset, Split
+from branchnets.data.stored import bars
 
 
 def make_split(counts=(10, 10, 10), shape=(4, 4, 1)):
@@ -130,3 +131,21 @@ def test_load_takes_a_config_dict_with_placeholders():
     dataset = data.load(cfg)
     assert dataset.split("train").images.shape == (100, 16, 16, 1)
     assert dataset.split("test").images.shape == (360, 16, 16, 1)
+
+
+def test_one_pixel_tells_images_apart():
+    split = make_split()
+    other = Split(split.images.copy(), split.labels)
+    assert base.pixels(other) == base.pixels(split) and base.identity(other) == base.identity(split)
+    other.images[5, 1, 2, 0] ^= 1
+    assert base.pixels(other) != base.pixels(split) and base.identity(other) == base.identity(split)
+    turned = Split(np.asfortranarray(split.images), split.labels)  # however it lies in memory
+    assert base.pixels(turned) == base.pixels(split)
+
+
+def test_the_first_process_alone_shows_bars(capsys, monkeypatch):
+    assert list(bars.bar(range(2), "some", 2)) == [0, 1]
+    assert "some" in capsys.readouterr().err
+    monkeypatch.setattr(bars.global_state, "process_id", 1)
+    assert list(bars.bar(range(2), "some", 2)) == [0, 1]
+    assert capsys.readouterr().err == ""

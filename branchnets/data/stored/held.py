@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from branchnets import memory
 from branchnets.data.base import Split
 from branchnets.data.images import fit, open_image, stack
+from branchnets.data.stored.bars import bar
 from branchnets.data.stored.cache import cached
 from branchnets.data.stored.records import Records, StreamedSplit
 from branchnets.errors import DataError
@@ -45,7 +44,7 @@ def hold(split: StreamedSplit, title: str) -> Split:
             return fit(image, split.image_shape)
 
         def track(done: Iterable[Any]) -> Iterable[Any]:  # the last line says how long it took
-            return tqdm(done, title, len(split), file=sys.stderr, mininterval=_LINE_SECONDS)
+            return bar(done, title, len(split), mininterval=_LINE_SECONDS)
 
         return stack(decode, shape, track)
 

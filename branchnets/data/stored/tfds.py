@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,11 +21,11 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 from PIL import Image
-from tqdm import tqdm
 
 from branchnets.data.base import Split
 from branchnets.data.images import MODES
 from branchnets.data.stored.array_records import ArrayRecordFile
+from branchnets.data.stored.bars import bar
 from branchnets.data.stored.cache import cached
 from branchnets.data.stored.example import DamagedRecordError, parse_example
 from branchnets.data.stored.held import check_fits
@@ -125,7 +124,7 @@ class TfdsSource:
         with ThreadPoolExecutor(_THREADS) as pool:
             done = pool.map(what, items)
             title = f"{self.info.name}, {doing}"
-            return list(tqdm(done, title, len(items), file=sys.stderr, delay=_QUIET_SECONDS))
+            return list(bar(done, title, len(items), delay=_QUIET_SECONDS))
 
     def values(self, feature: str) -> np.ndarray:
         """[n], the first value of a feature of every example: int64, float64 or bytes.

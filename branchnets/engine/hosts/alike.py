@@ -14,8 +14,9 @@ import jax
 from ml_collections import ConfigDict
 
 import branchnets
+from branchnets import data
 from branchnets.engine.config.loading import flatten
-from branchnets.engine.config.resolve import from_plain, plain
+from branchnets.engine.config.resolve import plain
 from branchnets.engine.hosts import distributed
 from branchnets.engine.records.rundir import RunDir
 from branchnets.errors import ConfigError, RunDirError
@@ -36,12 +37,13 @@ def check(config: ConfigDict, workdir: str) -> None:
     """
     if not distributed.several():
         return
-    distributed.check_equal("the program", versions(), "Install the same on every host.")
-    _check_config(config)
-    distributed.check_equal("--workdir", str(workdir), "Give all of them the same.")
-    distributed.check_equal(
-        "the number of devices", len(jax.local_devices()), "All processes must have as many."
-    )
+    check_equal("--num_processes", distributed.count(), "Give all of them the same.")
+    check_equal("the program", versions(), "Install the same on every host.")
+    advice = "Start all of them with the same --config and overrides."
+    check_equal("the config", plain(config), advice)
+    check_equal("--workdir", str(workdir), "Give all of them the same.")
+    devices = len(jax.local_devices())
+    check_equal("the number of devices", devices, "All processes must have as many.")
 
 
 def versions() -> dict[str, str]:
@@ -54,47 +56,63 @@ def versions() -> dict[str, str]:
     return {"branchnets": f"{branchnets.__version__} ({digest.hexdigest()[:12]})", **found}
 
 
-def _check_config(config: ConfigDict) -> None:
-    own = plain(config)
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+def check_data(derived: Mapping[str, Any], splits: Mapping[str, data.AnySplit]) -> None:
+    """Refuses hosts whose data differ; pixels only of what is held in memory.
+
+    Args:
+      derived: what follows from the config and the data; see `Setup.derived`.
+      splits: of the data set.
+
+    Raises:
+      ConfigError: names the processes and what differs.
+    """
+    if not distributed.several():
+        return
+    found = dict(derived["data"])
+    rest = json.dumps([found.pop("class_names"), found.pop("mean"), found.pop("std")], default=list)
+    # The mean may be an image: of these only whether they are the same.
+    found["classes, mean and std"] = hashlib.sha256(rest.encode()).hexdigest()[:12]
+    found["steps_per_epoch"] = derived["steps_per_epoch"]
+    for name, split in splits.items():
+        found[name] = dict(found.get(name) or data.identity(split))
+        if isinstance(split, data.Split):
+            found[name]["pixels"] = data.pixels(split)
+    check_equal("the data", found, "Give all hosts the same (data.data_dir).")
+
+
+def check_equal(name: str, value: Any, advice: str) -> None:
+    """Refuses, on every process, that one has something else than the first.
+
+    Args:
+      name: of what must be the same.
+      value: fit for JSON; of a mapping only what differs is told.
+      advice: what to do.
+
+    Raises:
+      ConfigError: names the processes and what they have.
+    """
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
     digests = distributed.gathered(digest)
     other = [number for number, found in enumerate(digests) if found != digests[0]]
     if not other:
         return
-    # Only now, and only two of them: there may be hundreds of processes.
-    shown = distributed.gathered(own if distributed.process() in (0, other[0]) else None)
-    first, second = (flatten(from_plain(shown[number])) for number in (0, other[0]))
+    # Only now, and only of two of them: there may be hundreds of processes.
+    shown = distributed.gathered(value if distributed.process() in (0, other[0]) else None)
+    more = f" (also those of {other[1:]})" if other[1:] else ""
+    told = _differing(name, shown[0], shown[other[0]], f"process {other[0]}{more}")
+    raise ConfigError(f"{told}{advice}")
+
+
+def _differing(name: str, first: Any, second: Any, whose: str) -> str:
+    if not isinstance(first, Mapping):
+        return f"{name} of process 0 is {first}, and that of {whose} is {second}. "
+    one, two = flatten(first), flatten(second)
     lines = [
-        f"{name}: {first.get(name)!r} and {second.get(name)!r}"
-        for name in sorted({*first, *second})
-        if first.get(name) != second.get(name)
+        f"  {field}: {one.get(field)!r} and {two.get(field)!r}\n"
+        for field in sorted({*one, *two})
+        if one.get(field) != two.get(field)
     ]
-    raise ConfigError(
-        f"process 0 and process {other[0]} have other configs:\n  "
-        + "\n  ".join(lines)
-        + "\nStart all of them with the same --config and overrides."
-    )
-
-
-def check_data(derived: Mapping[str, Any]) -> None:
-    """Refuses hosts whose training data differ.
-
-    Args:
-      derived: what follows from the config and the data; see `Setup.derived`.
-
-    Raises:
-      ConfigError: names the processes.
-    """
-    if not distributed.several():
-        return
-    data = dict(derived["data"])
-    rest = json.dumps([data.pop("class_names"), data.pop("mean"), data.pop("std")], default=list)
-    # The mean may be an image: of these only whether they are the same.
-    data["classes and mean"] = hashlib.sha256(rest.encode()).hexdigest()[:12]
-    data["steps_per_epoch"] = derived["steps_per_epoch"]
-    distributed.check_equal(
-        "the training data", data, "Give all hosts the same data (data.data_dir)."
-    )
+    return f"{name} of process 0 and that of {whose} differ:\n{''.join(lines)}"
 
 
 def check_shared(run_dir: RunDir) -> None:

@@ -7,8 +7,8 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
+from branchnets.engine.hosts import address
 from branchnets.errors import ConfigError, UserError
 
 
@@ -52,15 +52,14 @@ def place(
             "several processes need all of --coordinator_address=HOST:PORT --num_processes=N "
             "--process_id=I (on a TPU pod and under SLURM none of them)."
         )
-    if not re.fullmatch(r".+:\d+", coordinator_address):
-        raise ConfigError(
-            f"--coordinator_address={coordinator_address} must be HOST:PORT of process 0."
-        )
-    if num_processes < 1 or not 0 <= process_id < num_processes:
+    if num_processes < 1:
+        raise ConfigError(f"--num_processes={num_processes} must be at least 1.")
+    if not 0 <= process_id < num_processes:
         raise ConfigError(
             f"--process_id={process_id} must be one of 0 to --num_processes - 1 = "
             f"{num_processes - 1}."
         )
+    address.check(coordinator_address)
     return Place(coordinator_address, num_processes, process_id)
 
 
@@ -83,9 +82,9 @@ def detect(timeout: int) -> Place | None:
     if count == 1:
         return None
     port = os.environ.get("JAX_COORDINATOR_PORT")
-    address = kind.get_coordinator_address(timeout_secs=timeout, override_coordinator_port=port)
+    found = kind.get_coordinator_address(timeout_secs=timeout, override_coordinator_port=port)
     devices = slurm_devices(os.environ) if kind is SlurmCluster else None
-    return Place(address, count, kind.get_process_id(), devices)
+    return Place(found, count, kind.get_process_id(), devices)
 
 
 def slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
@@ -116,40 +115,3 @@ def _slurm_tasks(environment: Mapping[str, str]) -> int:
         return each[int(environment["SLURM_NODEID"])]
     nodes = int(environment.get("SLURM_STEP_NUM_NODES", environment.get("SLURM_NNODES", "1")))
     return max(int(environment["SLURM_NTASKS"]) // nodes, 1)
-
-
-def connected_text(address: str, root: Path = Path("/")) -> str:
-    """Which hosts have come to a coordinator on this one, as far as the system tells."""
-    port = int(address.rpartition(":")[2])
-    found: list[str] = []
-    for name in ("tcp", "tcp6"):
-        try:
-            found += connected((root / "proc/net" / name).read_text(), port)
-        except OSError:
-            return ""
-    # This process is connected to itself.
-    return f"Connected: {', '.join(sorted(found)) or 'none'} (process 0 is one of them)."
-
-
-def connected(table: str, port: int) -> list[str]:
-    """The remote addresses of established connections to a port, of a table in /proc/net."""
-    found = []
-    for line in table.splitlines()[1:]:
-        local, remote, state = line.split()[1:4]
-        if int(local.rpartition(":")[2], 16) == port and state == "01":
-            found.append(_address(remote.partition(":")[0]))
-    return found
-
-
-def _address(digits: str) -> str:
-    """An address as /proc/net writes it: words of four bytes, the last byte first.
-
-    >>> _address("0100007F"), _address("0000000000000000FFFF00000100007F")
-    ('127.0.0.1', '127.0.0.1')
-    """
-    import ipaddress
-
-    raw = b"".join(bytes.fromhex(digits[i : i + 8])[::-1] for i in range(0, len(digits), 8))
-    found = ipaddress.ip_address(raw)
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped or found)

@@ -6,14 +6,10 @@ device, works before there is any, and lets a process that cannot go on say why.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
-import signal
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,10 +18,9 @@ import jax
 from jax._src.distributed import global_state  # orbax asks for it there, too
 
 from branchnets import errors
-from branchnets.engine.hosts import cluster, failure
-from branchnets.engine.hosts.cluster import Place
+from branchnets.engine.hosts import address, cluster, failure, waiting
 from branchnets.engine.hosts.store import NOTES, JaxStore, first_line
-from branchnets.errors import ConfigError, PeerLost, UserError
+from branchnets.errors import PeerLost, UserError
 
 #: Seconds until a process that never arrives ends the others.
 INITIALIZATION_TIMEOUT = 300
@@ -67,13 +62,20 @@ def initialize(
     place = cluster.place(coordinator_address, num_processes, process_id, timeout)
     if place is None or place.count == 1:
         return
+    given = coordinator_address is not None
+    if place.process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
+        other = "--coordinator_address" if given else "one as JAX_COORDINATOR_PORT on all hosts"
+        address.check_free(place.address, f"choose another {other}")
     others = f"the other {place.count - 1}" if place.process == 0 else "process 0"
-    _say(f"{_named(place)}: waiting for {others} at {place.address}, at most {timeout} s ...")
+    _say(
+        f"{waiting.named(place)}: waiting for {others} at {place.address}, at most {timeout} s "
+        "(Ctrl-C ends it) ..."
+    )
     try:
         # Its handler of SIGTERM would replace, or be replaced by, that of engine/stopping.py, and
         # engine/hosts/peers.py does what it is for.
         jax.config.update("jax_enable_preemption_service", False)
-        with _at_most(timeout, place):
+        with waiting.ends(place, timeout, refusable=given):
             jax.distributed.initialize(
                 place.address,
                 place.count,
@@ -86,53 +88,10 @@ def initialize(
             )
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(
-            f"{_named(place)} cannot start at {place.address}: {first_line(error)}. On process 0 "
-            "the port must be free."
+            f"{waiting.named(place)} cannot start at {place.address}: {first_line(error)}."
         ) from error
     if place.process == 0:
         _say(f"all {place.count} processes are there.")
-
-
-@contextlib.contextmanager
-def _at_most(timeout: float, place: Place) -> Iterator[None]:
-    """Ends the process if what is inside, where Python hears no signal, takes longer."""
-
-    def end() -> None:
-        _say(f"error: {_not_there(place, timeout)}")
-        os._exit(PeerLost.exit_status)
-
-    timer = threading.Timer(timeout, end)
-    timer.daemon = True
-    timer.start()
-    main = threading.current_thread() is threading.main_thread()
-    interrupted = signal.signal(signal.SIGINT, signal.SIG_DFL) if main else None  # Ctrl-C ends it
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if main:
-            signal.signal(signal.SIGINT, interrupted or signal.SIG_DFL)
-
-
-def _not_there(place: Place, timeout: float) -> str:
-    if place.process == 0:
-        return (
-            f"not all of {place.count} processes came to {place.address} within {timeout:g} s. "
-            f"{cluster.connected_text(place.address)} Each of the others says on its own standard "
-            "error which address it tries: look at those that do not, start all of them with the "
-            "same --coordinator_address and --num_processes and numbers from 0 to "
-            f"{place.count - 1}, or give a longer --initialization_timeout."
-        )
-    return (
-        f"process {place.process} of {place.count} found no process 0, or not all others, at "
-        f"{place.address} within {timeout:g} s. See whether process 0 runs, says that it waits at "
-        "this address, and can be reached from here (its port may be closed), or give a longer "
-        "--initialization_timeout."
-    )
-
-
-def _named(place: Place) -> str:
-    return f"process {place.process} of {place.count} ({socket.gethostname()})"
 
 
 def _say(message: str) -> None:
@@ -278,23 +237,3 @@ def smallest(value: int | None) -> int | None:
 def total(value: int) -> int:
     """The sum of what all processes give."""
     return sum(gathered(value))
-
-
-def check_equal(name: str, value: Any, advice: str) -> None:
-    """Refuses, on every process, that one has something else than the first.
-
-    Args:
-      name: of what must be the same.
-      value: fit for JSON.
-      advice: what to do.
-
-    Raises:
-      ConfigError: names the processes and what they have.
-    """
-    values = gathered(value)
-    other = [number for number, found in enumerate(values) if found != values[0]]
-    if other:
-        raise ConfigError(
-            f"{name} of process 0 is {values[0]}, and that of process {other[0]} is "
-            f"{values[other[0]]}{f' (also of {other[1:]})' if other[1:] else ''}. {advice}"
-        )

@@ -44,6 +44,9 @@ class Peers:
 
     Use: `at` after every step; `close` at the end, or `failed`.
 
+    Attributes:
+      asker: the process that was asked to stop before the others; None: none was.
+
     Args:
       stop: the request of this process.
       store: of all processes.
@@ -67,6 +70,7 @@ class Peers:
         self._lock = threading.Lock()
         self._passed = -1
         self._noticed = False
+        self.asker: int | None = None
         self._agreed = threading.Event()
         self._at, self._status = -1, 0
         self._lost: PeerLost | None = None
@@ -174,10 +178,10 @@ class Peers:
 
     def _is_asked(self, notes: Mapping[str, str]) -> bool:
         if self._notice not in notes and self._stop.status is not None:
-            self._store.set(f"{NOTES}/{self._notice}", str(self._stop.status))
+            self._store.set(f"{NOTES}/{self._notice}", f"{self._stop.status} {self._process}")
             notes = self._store.all(NOTES)  # another one may have been before
         if self._notice in notes:
-            self._status = int(notes[self._notice])
+            self._status, self.asker = map(int, notes[self._notice].split())
         return self._notice in notes
 
     def _answer(self) -> None:
@@ -196,6 +200,8 @@ class Peers:
 
 class Alone:
     """In place of :class:`Peers` where there is one process."""
+
+    asker = None
 
     def __init__(self, stop: StopRequest) -> None:
         self.stop = stop

@@ -48,13 +48,7 @@ class RunDir:
     """
 
     def __init__(self, path: str | AnyPath, *, write: bool = True):
-        place = as_path(path)
-        if isinstance(place, RemotePath) and place.scheme != "gs":
-            raise RunDirError(
-                f"the run directory {path} is a URL of a kind that checkpoints are not kept at. "
-                "Give gs://BUCKET/FOLDER, or mount it and give its path."
-            )
-        self.path = place.absolute() if isinstance(place, Path) else place
+        self.path = located(path)
         self.write = write
         self._hold: Lock | Token | None = None
         self._made: tuple[str, ...] = ()  # by `start`, where there was no run
@@ -250,6 +244,21 @@ class RunDir:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def located(path: str | AnyPath) -> AnyPath:
+    """The absolute path of a run directory, or its URL, without a look at it.
+
+    Raises:
+      RunDirError, ConfigError: No path, or a URL that checkpoints are not kept at.
+    """
+    place = as_path(path)
+    if isinstance(place, RemotePath) and place.scheme != "gs":
+        raise RunDirError(
+            f"the run directory {path} is a URL of a kind that checkpoints are not kept at. "
+            "Give gs://BUCKET/FOLDER, or mount it and give its path."
+        )
+    return place.absolute() if isinstance(place, Path) else place
 
 
 def replace(file: AnyPath, text: str) -> None:

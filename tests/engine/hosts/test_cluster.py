@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 
 from branchnets.engine.hosts import cluster
@@ -44,6 +42,7 @@ def test_flags_say_the_place():
         (("10.0.0.1:1234", None, None), "need all of"),
         ((None, 2, 1), "need all of"),
         (("10.0.0.1", 2, 1), "must be HOST:PORT"),
+        (("10.0.0.1:1234", 0, 0), "--num_processes=0 must be at least 1"),
         (("10.0.0.1:1234", 2, 2), "0 to --num_processes - 1 = 1"),
         (("10.0.0.1:1234", 2, -1), "0 to --num_processes - 1 = 1"),
     ],
@@ -102,27 +101,3 @@ def test_a_worker_of_a_tpu_pod_is_a_process(nowhere):
     metadata["worker-network-endpoints"] = "a:b"
     with pytest.raises(UserError, match="unsupported .* Give it: --coordinator_address"):
         cluster.place(None, None, None, 300)
-
-
-def test_connections_to_the_coordinator_are_read_off_the_system():
-    table = (
-        "  sl  local_address rem_address   st tx_queue\n"
-        "   0: 00000000:23F0 00000000:0000 0A 0\n"  # listens
-        "   1: 0A00000A:23F0 0B00000A:9C40 01 0\n"
-        "   2: 0A00000A:0016 0C00000A:9C41 01 0\n"  # another port
-    )
-    assert cluster.connected(table, 0x23F0) == ["10.0.0.11"]
-    mapped = "h\n 1: 0:23F0 0000000000000000FFFF00000C00000A:9C41 01 0\n"
-    assert cluster.connected(mapped, 0x23F0) == ["10.0.0.12"]
-
-
-def test_the_hosts_that_have_come_are_told():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        if not (before := cluster.connected_text(address)):
-            pytest.skip("the system does not tell connections")
-        assert before.startswith("Connected: none (")
-        with socket.create_connection(server.getsockname()):
-            with socket.create_connection(server.getsockname()):
-                told = cluster.connected_text(address)
-    assert told == "Connected: 127.0.0.1, 127.0.0.1 (process 0 is one of them)."

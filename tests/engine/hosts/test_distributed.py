@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from branchnets.engine import budget
-from branchnets.engine.hosts import distributed
+from branchnets.engine.hosts import alike, distributed
 from branchnets.errors import ConfigError
 from branchnets.memory import Memory
 
@@ -16,7 +16,9 @@ CONFIG = "--config=configs/coded_digits.py:smoke"
 AGREE = """
 import pathlib, sys
 process, port, folder = int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+import numpy as np
 import branchnets
+from branchnets.data import Split
 from branchnets.engine.hosts import alike, distributed
 from branchnets.engine import budget
 from branchnets.engine.hosts.store import JaxStore
@@ -68,11 +70,25 @@ alike.check(config, folder)
 assert "Give all of them" in refused(ConfigError, alike.check, config, folder / str(process))
 config.seed = process
 told = refused(ConfigError, alike.check, config, folder)
-assert "process 0 and process 1 have other configs:\\n  seed: 0 and 1\\n" in told, told
+both = "the config of process 0 and that of process 1 differ:"
+assert told.startswith(f"{both}\\n  seed: 0 and 1\\nStart"), told
 data = {"class_names": ["a"], "mean": 0.0, "std": [1.0], "train": {"examples": 5 + process}}
-told = refused(ConfigError, alike.check_data, {"data": data, "steps_per_epoch": 1})
-assert "'examples': 5" in told and "'examples': 6" in told and "process 1" in told
+told = refused(ConfigError, alike.check_data, {"data": data, "steps_per_epoch": 1}, {})
+assert told.startswith(
+    "the data of process 0 and that of process 1 differ:\\n  train.examples: 5 and 6\\nGive"
+), told
+splits = {
+    "train": Split(np.zeros((3, 2, 2, 1), np.uint8), np.arange(3)),
+    "test": Split(np.full((3, 2, 2, 1), process, np.uint8), np.arange(3)),  # other pixels alone
+}
+data["train"] = {}
+told = refused(ConfigError, alike.check_data, {"data": data, "steps_per_epoch": 1}, splits)
+assert told.count("\\n") == 2 and "\\n  test.pixels: '" in told, told
 config.seed = 0
+distributed.global_state.num_processes += process
+told = refused(ConfigError, alike.check, config, folder)
+assert told.startswith("--num_processes of process 0 is 2, and that of process 1 is 3."), told
+distributed.global_state.num_processes = 2
 devices, alike.jax.local_devices = alike.jax.local_devices, lambda: [None] * (4 - process)
 told = refused(ConfigError, alike.check, config, folder)
 assert "number of devices of process 0 is 4, and that of process 1 is 3" in told, told
@@ -103,16 +119,23 @@ def test_two_processes_agree_and_refuse_what_differs(tmp_path, two_processes):
 
 @pytest.mark.multiprocess
 def test_processes_that_wait_in_vain_end_with_a_message(tmp_path):
-    place = [f"--coordinator_address=127.0.0.1:{pairs.free_port()}", "--num_processes=3"]
-    command = [pairs.sys.executable, "-m", "branchnets.main", CONFIG, *place]
-    command += [f"--workdir={tmp_path}/run", "--initialization_timeout=15"]
-    first, second = pairs.end([[*command, f"--process_id={process}"] for process in range(2)])
-    assert (first.status, second.status) == (76, 76)
-    assert "waiting for the other 2 at 127.0.0.1:" in first.err
+    command = [pairs.sys.executable, "-m", "branchnets.main", CONFIG, f"--workdir={tmp_path}/run"]
+    command += [f"--coordinator_address=127.0.0.1:{pairs.free_port()}"]
+    command += ["--initialization_timeout=15"]
+    # The last one was given another number of processes, and with it a number that is none.
+    places = [(3, 0), (3, 1), (4, 3)]
+    commands = [[*command, f"--num_processes={n}", f"--process_id={i}"] for n, i in places]
+    first, second, third = pairs.end(commands, folders=[pairs.ROOT] * 3)
+    assert (first.status, second.status, third.status) == (76, 76, 2)
+    assert "waiting for the other 2 at 127.0.0.1:" in first.err and "Ctrl-C ends it" in first.err
     (error,) = [line for line in first.err.splitlines() if line.startswith("error: ")]
     assert "not all of 3 processes came to 127.0.0.1:" in error
-    assert "Connected: 127.0.0.1" in error
+    # Whichever of the two gives up first.
+    assert "process is connected." in error or "among them: 127.0.0.1, 127.0.0.1." in error
     assert "error: process 1 of 3 found no process 0, or not all others" in second.err
+    (error,) = [line for line in third.err.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: process 3 of 4 (") and ") was refused at 127.0.0.1:" in error
+    assert "the same --num_processes" in error and "Unexpected task" in third.err
     assert not (tmp_path / "run").exists()
 
 
@@ -143,7 +166,7 @@ def test_alone_there_is_nobody_to_agree_with():
     assert distributed.gathered((1, 2)) == [[1, 2]]
     assert distributed.on_first_process(lambda: 3) == distributed.smallest(3) == 3
     assert distributed.total(2) == 2
-    distributed.check_equal("anything", 1, "")
+    alike.check_equal("anything", 1, "")
     distributed.tell_failed(ConfigError("nobody hears it"))
     assert not distributed.several() and distributed.is_first()
     assert budget.agreed(Memory(None, 100, 8, True)) == Memory(None, 100, 8, True)

@@ -112,8 +112,11 @@ def test_a_run_changes_between_one_process_and_two(tiny, tmp_path, two_processes
     whole, begun, goes_on = (tmp_path / name for name in ("whole", "two_then_one", "one_then_two"))
     assert training.train(config, str(whole), four) == 0
 
-    two_processes(RUN, given, begun, STOP, devices=2, statuses=(PREEMPTED, PREEMPTED))
+    (_, first), _ = two_processes(
+        RUN, given, begun, STOP, devices=2, statuses=(PREEMPTED, PREEMPTED)
+    )
     stopped = max(line["step"] for line in read_metrics(begun / "metrics.jsonl"))
+    assert f"Stopped at step {stopped} of 12, as process 1 was asked to; " in first
     assert STOP <= stopped < 12
     assert training.train(config, str(begun), four) == 0
 

@@ -122,6 +122,8 @@ def test_all_stop_after_the_same_step(seed):
     assert len(set(ended)) == 1
     step, status = ended[0]
     assert (step == TOTAL and status == 0) or (step >= moment and status == PREEMPTED)
+    if status:
+        assert [peers.asker for peers in run.peers] == [who] * run.count
     assert run.exits == []
 
 
