@@ -6,6 +6,7 @@ device, works before there is any, and lets a process that cannot go on say why.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -187,7 +188,8 @@ def gathered(value: Any) -> list[Any]:
         values.append(json.loads(given[other]))
     store.set(f"{turn}/all", json.dumps(values))
     if number:  # who has given something now has read what was agreed on before
-        store.delete(f"agreed/{number - 1}")
+        with contextlib.suppress(PeerLost):  # all have agreed; what is left harms none
+            store.delete(f"agreed/{number - 1}")
     return values
 
 

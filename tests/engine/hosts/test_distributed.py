@@ -8,7 +8,7 @@ from PIL import Image
 
 from branchnets.engine import budget
 from branchnets.engine.hosts import alike, distributed
-from branchnets.errors import ConfigError
+from branchnets.errors import ConfigError, PeerLost
 from branchnets.memory import Memory
 
 CONFIG = "--config=configs/coded_digits.py:smoke"
@@ -170,3 +170,21 @@ def test_alone_there_is_nobody_to_agree_with():
     distributed.tell_failed(ConfigError("nobody hears it"))
     assert not distributed.several() and distributed.is_first()
     assert budget.agreed(Memory(None, 100, 8, True)) == Memory(None, 100, 8, True)
+
+
+def test_what_all_agreed_on_stands_though_it_cannot_be_tidied_up(monkeypatch):
+    class Store:
+        def all(self, folder):
+            return {"1": "3"} if folder == "agreed/1/of" else {}
+
+        def set(self, key, value):
+            pass
+
+        def delete(self, folder):
+            raise PeerLost("out of reach.")
+
+    for name, value in (("process", 0), ("count", 2), ("several", True)):
+        monkeypatch.setattr(distributed, name, lambda value=value: value)
+    monkeypatch.setattr(distributed, "JaxStore", Store)
+    monkeypatch.setattr(distributed, "_turns", iter([1]))
+    assert distributed.gathered(2) == [2, 3]
