@@ -17,6 +17,7 @@ from PIL import Image
 from branchnets import data, storage
 from branchnets.data.images import list_images, read_image
 from branchnets.data.outside import load_outside
+from branchnets.data.stored import array_records
 from branchnets.data.stored.array_records import ArrayRecordFile
 from branchnets.data.stored.records import FileRecords
 from branchnets.data.stored.tfds import TfdsRecords
@@ -140,6 +141,11 @@ def test_shards_are_opened_as_a_listing_tells_of_them(tmp_path, gcs):
     assert len(gcs.requests) == before and again[3].data == records[3].data
 
 
+def refuse_records(method, name):
+    if ".array_record-" in name:
+        raise Refusal(403)
+
+
 def test_array_record_is_read_from_a_bucket(tmp_path, gcs):
     pytest.importorskip("array_record")
     splits = {"train": [3, 2]}
@@ -151,6 +157,15 @@ def test_array_record_is_read_from_a_bucket(tmp_path, gcs):
     assert ours.labels().tolist() == theirs.labels().tolist() and len(ours) == 5
     ours = pickle.loads(pickle.dumps(ours))
     assert [ours[i].data for i in range(5)] == [theirs[i].data for i in range(5)]
+
+    array_records.forget()
+    gcs.before = refuse_records
+    with pytest.raises(DataError, match="0 records where .* says 3.*auth application-def") as error:
+        TfdsRecords(url, "train")
+    assert not isinstance(error.value, ExampleError)  # it may be the network, or a key
+    gcs.before = lambda method, name: None
+    assert TfdsRecords(url, "train")[0].data == theirs[0].data  # its readers are opened anew
+
     torn = next(file for file in storage.as_path(url).iterdir() if "00001-of" in file.name)
     torn.write_bytes(torn.read_bytes()[:-100])
     with pytest.raises(DataError, match="0 records where .* says 2.*pip install -U array_record"):

@@ -28,6 +28,11 @@ def _readers() -> Any:
     return functools.lru_cache(maxsize=_capacity())(_open)
 
 
+def forget() -> None:
+    """Makes every file be opened anew: a reader that could not open its file never will."""
+    _readers().cache_clear()
+
+
 def _capacity() -> int:
     """How many files are kept open: half of what this process may have, which is raised first.
 
@@ -95,7 +100,7 @@ class ArrayRecordFile:
         except (RuntimeError, ValueError) as error:
             if any(word in str(error).lower() for word in ("corrupted", "truncated")):
                 raise DamagedRecordError(f"{self.path}, record {i}: {error}") from error
-            _readers().cache_clear()  # a reader that could not open its file never will
+            forget()
             raise DataError(f"{self.path}, record {i} cannot be read: {error}") from error
 
     def values(self, feature: str) -> np.ndarray:

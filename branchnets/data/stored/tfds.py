@@ -24,7 +24,7 @@ from PIL import Image
 
 from branchnets.data.base import Split
 from branchnets.data.images import MODES
-from branchnets.data.stored.array_records import ArrayRecordFile
+from branchnets.data.stored import array_records
 from branchnets.data.stored.bars import bar
 from branchnets.data.stored.cache import cached
 from branchnets.data.stored.example import DamagedRecordError, parse_example
@@ -55,6 +55,7 @@ __all__ = [
 
 _THREADS = 64  # requests at a time; what they wait for is a server, or a disk
 _QUIET_SECONDS = 5
+_Shard = TFRecordFile | array_records.ArrayRecordFile
 
 
 class TfdsSource:
@@ -77,6 +78,7 @@ class TfdsSource:
       KeyError: no such split or feature.
       DatasetNotFound: a record file is missing.
       DamagedRecordError: a record file is truncated (also on access, if a record is damaged).
+      DataError: one in a bucket is, or cannot be read.
     """
 
     def __init__(
@@ -101,19 +103,16 @@ class TfdsSource:
         self._shards = self._every(self._open, self.paths, "finding records")
         for shard, length in zip(self._shards, lengths, strict=True):
             if len(shard) != length:
-                raise DamagedRecordError(
-                    f"{shard.path} has {len(shard)} records where dataset_info.json says {length}: "
-                    "it is truncated or of another version. Copy or prepare it again."
-                    + getattr(shard, "doubt", "")
-                )
+                raise _mismatch(shard, length)
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
         in_turn = self.info.file_format == "tfrecord" and not self.info.ordered
         self._order = interleave_order(lengths, cycle=16 if in_turn else 1)
 
-    def _open(self, path: AnyPath) -> Any:
+    def _open(self, path: AnyPath) -> _Shard:
         try:
-            form = TFRecordFile if self.info.file_format == "tfrecord" else ArrayRecordFile
-            return form(path)
+            if self.info.file_format == "tfrecord":
+                return TFRecordFile(path)
+            return array_records.ArrayRecordFile(path)
         except FileNotFoundError:
             raise DatasetNotFound(
                 f"{path} is missing: the dataset is not whole; prepare it again"
@@ -158,6 +157,18 @@ class TfdsSource:
     def __getitem__(self, i: int) -> dict[str, Any]:
         raw = parse_example(self.record(i))
         return {name: _decode(raw.get(name, []), spec) for name, spec in self._specs.items()}
+
+
+def _mismatch(shard: _Shard, length: int) -> DataError:
+    """The error for a file that has other than `length` records, as far as can be seen."""
+    message = (
+        f"{shard.path} has {len(shard)} records where dataset_info.json says {length}: it is "
+        "truncated or of another version. Copy or prepare it again."
+    )
+    if not shard.doubt:
+        return DamagedRecordError(message)
+    array_records.forget()
+    return DataError(message + shard.doubt)
 
 
 def _decode(values: list[Any], spec: dict[str, Any]) -> Any:

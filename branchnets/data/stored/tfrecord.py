@@ -83,7 +83,13 @@ class TFRecordFile:
     """The records of one TFRecord file by number: `len(file)`, `file[i] -> bytes`.
 
     Safe to use from several threads, and picklable.
+
+    Attributes:
+      path: the file.
+      doubt: what may be wrong beside the file, where it has other records than it should: nothing.
     """
+
+    doubt = ""
 
     def __init__(self, path: AnyPath) -> None:
         self.path = path
