@@ -41,7 +41,7 @@ def write(
       UserError: it cannot be written.
     """
     runs = out if runs is None else runs
-    if not _finished(collect.collect(grid.cells, runs)):
+    if not any(results.finished(runs / cell.name) for cell in grid.cells):
         return None
     lock = out / _LOCK
     try:
@@ -52,13 +52,9 @@ def write(
         return _write(grid, out, header, runs)
 
 
-def _finished(found: Sequence[Found]) -> list[Found]:
-    return [one for one in found if one.figures is not None]
-
-
 def _write(grid: Grid, out: Path, header: Mapping[str, str], runs: AnyPath) -> AnyPath:
     found = collect.collect(grid.cells, runs)
-    done = _finished(found)
+    done = [one for one in found if one.figures is not None]
     points = collect.points(found)
     facts = {
         **header,

@@ -77,6 +77,25 @@ def check(cells: Sequence[Cell], runs: AnyPath) -> None:
             )
 
 
+def check_left(cells: Sequence[Cell], out: Path, runs: AnyPath) -> None:
+    """Refuses, before anything runs, to train once more elsewhere what lies beside the report.
+
+    Raises:
+      RunDirError: which runs.
+    """
+
+    def there(folder: AnyPath) -> bool:
+        return RunDir(folder, write=False).exists
+
+    left = [c.name for c in cells if there(out / c.name) and not there(runs / c.name)]
+    if left:
+        known = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+        raise RunDirError(
+            f"{out} holds runs that would be trained again in {runs}: {known}.\n"
+            "Nothing was run. Copy them there, leave --runs out, or give another --out."
+        )
+
+
 @dataclasses.dataclass
 class Outcome:
     """How a sweep ended.

@@ -65,9 +65,18 @@ def _local(text: str) -> Path:
     if is_url(text):
         raise argparse.ArgumentTypeError(
             f"{text} is a URL; logs, table and report of a sweep are kept in a folder on a disk. "
-            f"For the runs alone: --runs={text}"
+            f"For the runs alone: --runs={text if text.startswith('gs://') else 'gs://BUCKET/DIR'}"
         )
-    return Path(text)
+    return Path(text).expanduser()
+
+
+def _runs(options: argparse.Namespace) -> AnyPath:
+    """Where the runs are."""
+    if options.runs == "":
+        raise ConfigError(
+            "--runs is empty; name a folder or gs://BUCKET/DIR, or leave it out for --out."
+        )
+    return as_path(options.out if options.runs is None else options.runs)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -101,8 +110,9 @@ def _sweep(options: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     shard = _shard(options.shard)
     sweep = grid.make(Source(options.config, overrides), options.set, options.seeds)
     cells = sweep.shard(*shard)
-    runs = as_path(options.runs or options.out)
+    runs = _runs(options)
     run.check(cells, runs)
+    run.check_left(cells, options.out, runs)
     if options.dry_run:
         return _list(sweep, cells, runs)
     check_folder(options.out / "report")  # now, not after hours of training
@@ -146,6 +156,7 @@ def _report(
     header = {
         "config": " ".join((options.config, *overrides)),
         "varied": "; ".join(options.set) or "one field at a time around the config",
+        "runs": str(runs),
     }
     page = report.write(sweep, options.out, header, runs)
     if page is None:

@@ -30,6 +30,7 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(tmp_path, capsys):
         (["--jobs=0"], "at least 1"),
         (["--config.coded.nu=1"], "Did you mean 'coded.mu'"),
         (["--runs=gs://"], "names no bucket"),
+        (["--runs="], "--runs is empty"),
         (["--runs=http://host/sweep"], "Give gs://BUCKET/FOLDER"),
     ],
 )
@@ -44,6 +45,9 @@ def test_logs_and_table_stay_on_a_disk(capsys):
     with pytest.raises(SystemExit, match="2"):
         sweep.main([SMOKE, "--out=gs://bucket/sweep"])
     assert "For the runs alone: --runs=gs://bucket/sweep" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        sweep.main([SMOKE, "--out=http://host/sweep"])
+    assert "For the runs alone: --runs=gs://BUCKET/DIR" in capsys.readouterr().err
 
 
 def test_nothing_to_draw_is_said(tmp_path, capsys):
