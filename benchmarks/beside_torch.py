@@ -14,6 +14,7 @@ PyTorch's in "torch" and the ratios in "compared".
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -76,21 +77,29 @@ class Side:
     def go(self) -> None:
         """One round of all its models, after which it waits, or has ended if that was the last."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it died while it waited: what follows says why
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
         self.waits = self._go_on()
 
     def document(self) -> dict[str, Any]:
-        """What it printed; after its end."""
+        """What it printed; after its end.
+
+        Raises:
+          RuntimeError: that is no JSON.
+        """
         self._out.seek(0)
-        found: dict[str, Any] = json.load(self._out)
+        try:
+            found: dict[str, Any] = json.load(self._out)
+        except ValueError as error:
+            raise RuntimeError(f"{self._label} printed no result: {error}") from error
         return found
 
     def stop(self) -> None:
         """Ends it, if it has not ended."""
-        self._process.kill()
-        self._process.wait()
-        self._out.close()
+        # Closes the pipes too, of which one may hold what it was told and did not hear.
+        with contextlib.suppress(BrokenPipeError), self._out, self._process:
+            self._process.kill()
 
 
 def take_turns(*sides: Side) -> None:

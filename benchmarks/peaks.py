@@ -39,3 +39,8 @@ def peak(device_kind: str, dtype: str) -> float | None:
     if (name := TPUS.get(device_kind)) is not None:
         return CHIPS[name].flops / CHIPS[name].devices
     return GPUS[device_kind][0] if device_kind in GPUS else None
+
+
+def source(device_kind: str) -> str:
+    """Where the peak of a device that has one is published."""
+    return CHIPS[TPUS[device_kind]].source if device_kind in TPUS else GPUS[device_kind][1]

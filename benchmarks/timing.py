@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import time
@@ -205,6 +206,8 @@ def why_ended(status: int, error: str) -> str:
     """Why a process failed, from its exit status and what it wrote to stderr."""
     if status in (-9, 137):
         return "killed, probably for lack of memory"
+    if status < 0:  # what it said last is of before
+        return f"ended by {signal.Signals(-status).name}"
     lines = [line for line in error.splitlines() if line.strip()]
     return lines[-1].split("error: ")[-1][:300] if lines else f"exit status {status}"
 
@@ -215,6 +218,6 @@ def say(text: str) -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive whole number, not {text!r}")
     return int(text)

@@ -12,6 +12,8 @@ from typing import Any
 
 from benchmarks import timing
 
+#: Of the checkout, where the suite's processes run.
+ROOT = Path(__file__).resolve().parents[2]
 #: Fields by which machines differ; by the others one machine differs from itself.
 PLACE = ("device", "devices", "cores")
 #: Environment variables that make the same code faster or slower.
@@ -59,9 +61,8 @@ def torch_version(python: str) -> str:
 
 
 def _said(command: list[str]) -> str:
-    root = Path(__file__).resolve().parents[2]
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     except OSError as error:
         raise RuntimeError(str(error)) from error
     if done.returncode:
@@ -82,8 +83,17 @@ def _here() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
-        **{name: os.environ[name] for name in _VARIABLES if os.environ.get(name)},
+        **{name: kept for name in _VARIABLES if (kept := _placeless(os.environ.get(name, "")))},
     }
+
+
+def _placeless(text: str) -> str:
+    """A variable's words without those that name a file or a folder of this machine.
+
+    >>> _placeless("--xla_a=1 --xla_dump_to=/home/me")
+    '--xla_a=1'
+    """
+    return " ".join(word for word in text.split() if "/" not in word)
 
 
 def _processor(file: Path = Path("/proc/cpuinfo")) -> str:

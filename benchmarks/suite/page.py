@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from benchmarks import timing
-from benchmarks.peaks import peak
+from benchmarks.peaks import peak, source
 from benchmarks.suite import machine
 from benchmarks.suite.plan import GROUPS, PARTS, torch_name
 from benchmarks.suite.store import Record, Store
@@ -30,15 +30,15 @@ class Runs:
     """Letters for the runs of the suite, in the order that they are first asked for."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[str, dict[str, Any], list[float]]] = {}
+        self._found: dict[str, tuple[str, dict[str, Any], dict[tuple[str, str], float]]] = {}
 
     def letter(self, record: Record) -> str:
         """Of the run that a record is of: a, b, ... z, a1, ..."""
         number = len(self._found)
         name = chr(ord("a") + number % 26) + (str(number // 26) if number >= 26 else "")
         key = json.dumps(record.run, sort_keys=True)
-        name, _, loads = self._found.setdefault(key, (name, record.run, []))
-        loads.append(record.load)
+        name, _, loads = self._found.setdefault(key, (name, record.run, {}))
+        loads[record.part, record.name] = record.load  # once, however many rows name the record
         return name
 
     def rows(self) -> Iterator[tuple[str, ...]]:
@@ -51,7 +51,7 @@ class Runs:
                 run["date"],
                 machine.text(run["machine"]),
                 machine.versions(run["machine"]),
-                f"{statistics.median(loads):.1f} (to {max(loads):.1f})",
+                f"{statistics.median(loads.values()):.1f} (to {max(loads.values()):.1f})",
                 f"`{run['command']}`",
             )
 
@@ -141,7 +141,18 @@ def _models(groups: dict[str, Record], part: str, runs: Runs) -> str:
         "temporaries, code), of PyTorch the growth of the process, on a GPU the most that its "
         "allocator held. Compiling includes tracing."
     )
-    return _section(_TITLES[part], header, rows, text)
+    return _section(_TITLES[part], header, rows, text + _peaks(groups))
+
+
+def _peaks(groups: dict[str, Record]) -> str:
+    """The peaks that shares are of, with where they are from."""
+    setups = [record.document["setup"] for record in groups.values()]
+    rates = {setup["device"]: peak(setup["device"], setup["dtype"]) for setup in setups}
+    return "".join(
+        f" Peak of {kind}: {rate / 1e9:,.0f} · 10⁹ operations/s ({source(kind)})."
+        for kind, rate in rates.items()
+        if rate
+    )
 
 
 def _spread(figures: dict[str, Any]) -> str:

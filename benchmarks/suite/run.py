@@ -17,11 +17,11 @@ from typing import Any
 import branchnets
 from benchmarks import timing
 from benchmarks.suite import machine
+from benchmarks.suite.machine import ROOT
 from benchmarks.suite.plan import PARTS, Job
 from benchmarks.suite.store import Record, Store
 from branchnets.engine.records import environment
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Timings of compilation must not find what was compiled before.
 _CACHES = ("JAX_COMPILATION_CACHE_DIR",)
 

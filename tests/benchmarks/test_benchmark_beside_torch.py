@@ -53,9 +53,10 @@ def test_what_is_asked_of_each_side(monkeypatch, capsys):
 
         def __init__(self, label, python, words, **variables):
             asked.append((python, words))
+            self.seconds = {"PyTorch": 6.0, "branchnets": 2.0}[label]
 
         def document(self):
-            return {"models": {"m": {"times_s": [2.0 * len(asked)]}}}
+            return {"models": {"m": {"times_s": [self.seconds]}}}
 
         def stop(self):
             pass
@@ -67,7 +68,7 @@ def test_what_is_asked_of_each_side(monkeypatch, capsys):
     assert python == "p" and {"--device=cuda", "--compile", "--inference"} <= set(theirs)
     assert ours[:3] == ["-m", "benchmarks.inference", "m"] and "--inference" not in ours
     assert "--dtype=bfloat16" in ours and "--dtype=bfloat16" in theirs
-    assert json.loads(capsys.readouterr().out)["compared"]["m"]["median"] == 1
+    assert json.loads(capsys.readouterr().out)["compared"]["m"]["median"] == 3
 
 
 def test_a_side_that_fails_is_an_error_with_its_reason(capsys):
@@ -78,4 +79,23 @@ def test_a_side_that_fails_is_an_error_with_its_reason(capsys):
     program = "import sys; sys.exit('usage\\nx: error: needs 9 GB more')"
     with pytest.raises(RuntimeError, match="^PyTorch: needs 9 GB more$"):
         beside_torch.Side("PyTorch", sys.executable, ["-c", program])
-    assert timing.why_ended(3, "") == "exit status 3"
+
+
+WAITS = f"import sys; print({timing.READY!r}, file=sys.stderr, flush=True)"
+
+
+def test_a_side_that_dies_while_it_waits_is_an_error_with_its_reason():
+    program = f"{WAITS}; sys.exit('the device is lost')"
+    waiting = beside_torch.Side("torch", sys.executable, ["-c", program])
+    waiting._process.wait()
+    with pytest.raises(RuntimeError, match="^torch: the device is lost$"):
+        waiting.go()
+    waiting.stop()
+
+
+def test_a_side_without_a_result_is_an_error():
+    silent = beside_torch.Side("torch", sys.executable, ["-c", f"{WAITS}; input(); print('hello')"])
+    beside_torch.take_turns(silent)
+    with pytest.raises(RuntimeError, match="^torch printed no result: Expecting value"):
+        silent.document()
+    silent.stop()

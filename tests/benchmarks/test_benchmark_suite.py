@@ -113,11 +113,14 @@ def test_results_are_of_one_machine(processes, tmp_path):
     assert run.elsewhere(store, other) == "NVIDIA H100 80GB HBM3, 2 cores"
 
 
-def test_this_machine(monkeypatch):
+def test_this_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    flag = "--xla_backend_optimization_level=0"
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_dump_to={tmp_path} {flag} --xla_dump_max_hlo_modules=1")
     found = machine.describe()
     assert found["device"] != "cpu" and found["cores"] >= 1 and {"python", "jax"} <= set(found)
     assert "GLIBC_TUNABLES glibc.malloc.hugetlb=1" in machine.versions(found)
+    assert found["XLA_FLAGS"] == f"{flag} --xla_dump_max_hlo_modules=1"  # no place of this machine
 
 
 @pytest.mark.parametrize(
@@ -192,9 +195,23 @@ def test_the_page_says_where_every_number_is_from(results):
     assert "| 3 (2.7–3) |" in coded and coded.endswith("| a |")
     assert lines_of(text, "Slimmed against full")[0].endswith("| 2.00 | 1.00 | 0.500 | b |")
     assert "123 images/s a core" in lines_of(text, "Input")[0]
+    assert text.count("Peak of NVIDIA H100 80GB HBM3: 989,000 · 10⁹ operations/s (nvidia.com") == 1
     first, second = lines_of(text, "Runs")
     assert first.startswith("| a | abcdefg and changes |") and second.startswith("| b | 0123456 |")
     assert "| NVIDIA H100 80GB HBM3, 2 cores | python 3.x, jax 1.0 | 0.5 (to 0.5) |" in first
+
+
+def test_the_load_of_a_run_is_that_of_its_processes_not_of_its_rows(tmp_path):
+    store = Store(tmp_path)
+    row = {"batch": 1, "full_ms": 2.0, "slim_ms": 1.0, "ratio": 0.5}
+    for name, load, rows in (("a", 1.0, 9), ("b", 2.0, 1), ("c", 4.0, 1)):
+        document = {
+            "taken_out": "class 0", "parameters": {"full": 2, "slim": 1}, "macs_ratio": 0.5,
+            "times": [row] * rows,
+        }  # fmt: skip
+        store.write(Record("slim", name, RUN, "python -m y", load, 1.0, None, document))
+    (row,) = lines_of(page.write(store), "Runs")
+    assert "| 2.0 (to 4.0) |" in row
 
 
 def test_the_page_alone_is_written_from_the_json(results, capsys):
@@ -268,6 +285,7 @@ def test_the_suite_asks_before_it_measures(monkeypatch, tmp_path, results, capsy
 def test_peaks_are_of_whole_names_in_half_precision(kind, rate):
     assert peaks.peak(kind, "bfloat16") == rate
     assert peaks.peak(kind, "float32") is None
+    assert rate is None or "." in peaks.source(kind)
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,24 @@ def test_yardstick_side_needs_no_jax():
     assert run.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("argv", [["--batch=0", "m"], ["--rounds=-1", "m"], []])
-def test_bad_options(argv, capsys):
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--batch=0", "m"], "a positive whole number, not '0'"),
+        (["--rounds=-1", "m"], "a positive whole number, not '-1'"),
+        (["--size=²", "m"], "a positive whole number, not '²'"),  # a digit that is no number
+        ([], "required: MODEL"),
+    ],
+)
+def test_bad_options(argv, message, capsys):
     with pytest.raises(SystemExit):
         timing.parser("x", "").parse_args(argv)
-    capsys.readouterr()
+    assert message in capsys.readouterr().err
+
+
+def test_why_a_process_ended():
+    assert timing.why_ended(3, "") == "exit status 3"
+    assert timing.why_ended(1, "x: error: no such model\n\n") == "no such model"
+    for status in (-9, 137):
+        assert "lack of memory" in timing.why_ended(status, "round 1: a 0.1 s")
+    assert timing.why_ended(-6, "round 1: a 0.1 s") == "ended by SIGABRT"
