@@ -160,7 +160,7 @@ def test_what_cannot_be_read_from_a_url_is_told(tmp_path, url):
     pytest.importorskip("array_record")
     write(tmp_path / "local", {"train": [examples(2)]}, file_format="array_record")
     cfg = SimpleNamespace(name="tfds/zoo", data_dir=url(), image_size=16)
-    with pytest.raises(DataError, match="array_record format, which is read from local disks"):
+    with pytest.raises(DataError, match="array_record format, which is read from disks and gs:"):
         data.load(cfg)
     cfg.name = "tfds/farm"
     with pytest.raises(tfds.DatasetNotFound, match=r"'farm' is not in memory://.*Prepare it once"):
