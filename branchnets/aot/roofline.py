@@ -14,7 +14,8 @@ class Roofline:
     """An estimate from peak rates; seconds. No step is faster than computing takes.
 
     The bytes are those that the program names, operands and results of each fusion: what stays on
-    the chip between two of them is counted too, so that memory may take less.
+    the chip between two of them is counted too, so that memory may take less. Most of all on v4,
+    whose programs copy much to a memory on the chip, and the copies count as well.
 
     S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009, with the network added:
     time = max(FLOPs / peak, bytes / bandwidth) + network, as if nothing were sent while computing.
