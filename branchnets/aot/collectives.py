@@ -67,6 +67,12 @@ def _operand_bytes(instruction: hlo.Instruction, computation: dict[str, hlo.Inst
     )
 
 
+def moved(found: Iterable[Collective], kind: str) -> tuple[int, int]:
+    """How often those of a kind happen in a step, and what a device puts in in all, in bytes."""
+    own = [one for one in found if one.kind == kind]
+    return sum(one.times for one in own), sum(one.times * one.operand_bytes for one in own)
+
+
 def by_kind(found: Iterable[Collective]) -> list[dict[str, Any]]:
     """What there is of each kind: "count", "operand_bytes", "in_loops", "times", "moved_bytes".
 
@@ -78,14 +84,15 @@ def by_kind(found: Iterable[Collective]) -> list[dict[str, Any]]:
     for kind in KINDS:
         own = [one for one in found if one.kind == kind]
         if own:
+            times, moved_bytes = moved(own, kind)
             rows.append(
                 {
                     "kind": kind,
                     "count": len(own),
                     "operand_bytes": sum(one.operand_bytes for one in own),
                     "in_loops": sum(one.in_loop for one in own),
-                    "times": sum(one.times for one in own),
-                    "moved_bytes": sum(one.times * one.operand_bytes for one in own),
+                    "times": times,
+                    "moved_bytes": moved_bytes,
                 }
             )
     return rows

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from branchnets.aot import fits, topologies
+from branchnets.aot.collectives import moved
 from branchnets.aot.cost import Cost, cost
 from branchnets.aot.steps import steps
 from branchnets.aot.topologies import Topology
@@ -150,7 +151,9 @@ def _gradients(found: Sequence[Cost], config: ConfigDict) -> Claim:
     # Kernels are rounded to the compute type before they are used, so that their gradients are of
     # that type; those of the last layer and of batch norm, and the statistics, are float32 always.
     share = jnp.dtype(config.dtype).itemsize / 4
-    ratios = [_moved(one, "all-reduce") / (share * one.parameter_bytes) for one in found]
+    ratios = [
+        moved(one.exchanges, "all-reduce")[1] / (share * one.parameter_bytes) for one in found
+    ]
     low, high = GRADIENTS
     held = low <= min(ratios) and max(ratios) <= min(high, (1 + TOLERANCE) * min(ratios))
     more = max(ratios) <= high and _more_all_reduces(found)
@@ -170,10 +173,6 @@ def _more_all_reduces(found: Sequence[Cost]) -> bool:
     return any(c.in_loop for c in reduces)
 
 
-def _moved(one: Cost, kind: str) -> int:
-    return sum(c.times * c.operand_bytes for c in one.exchanges if c.kind == kind)
-
-
 def _gathers(found: Sequence[Cost]) -> Claim:
     others = [(c, one.topology) for one in found for c in one.exchanges if c.kind != "all-reduce"]
     shown = "so"
@@ -187,7 +186,7 @@ def _gathers(found: Sequence[Cost]) -> Claim:
 
 
 def _all_reduces(found: Sequence[Cost], config: ConfigDict, per_device: int) -> Claim:
-    counts = [sum(c.times for c in one.exchanges if c.kind == "all-reduce") for one in found]
+    counts = [moved(one.exchanges, "all-reduce")[0] for one in found]
     group, part = config.bn_group_size, per_device // config.optimizer.accumulate_steps
     local = group is not None and part % group == 0
     what = f"at most {MOST_ALL_REDUCES} all-reduces"

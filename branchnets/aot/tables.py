@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from branchnets.aot.collectives import moved
 from branchnets.aot.cost import Cost
 from branchnets.aot.study import Claim
 from branchnets.aot.topologies import Topology
@@ -150,16 +151,16 @@ def sweep_table(found: Sequence[Cost]) -> str:
 
 
 def _sweep_row(one: Cost) -> tuple:
-    reduces = [c for c in one.exchanges if c.kind == "all-reduce"]
+    times, operand_bytes = moved(one.exchanges, "all-reduce")
     return (
         one.topology,
         one.devices,
         one.batch_size,
         _number(one.total_flops),
         _size(one.total_bytes),
-        sum(c.times for c in reduces) if one.fits else "-",
-        size(sum(c.times * c.operand_bytes for c in reduces)) if one.fits else "-",
-        len(one.exchanges) - len(reduces) if one.fits else "-",
+        times if one.fits else "-",
+        size(operand_bytes) if one.fits else "-",
+        sum(c.kind != "all-reduce" for c in one.exchanges) if one.fits else "-",
         _size(one.temp_bytes),
         _size(one.peak_bytes) if one.fits else "does not fit",
         _time(one.roofline.step_seconds if one.roofline else None),
