@@ -123,3 +123,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     hint = nearest(str(name), known)
     everything = "" if hint.startswith("Known") else f" Known: {', '.join(known)}."
     return ConfigError(f"unknown {kind} {name!r}. {hint}{everything}")
+
+
+def first_line(error: BaseException | str) -> str:
+    """Of what an error says: those of libraries go on with where they were noticed."""
+    return str(error).strip().partition("\n")[0]

@@ -16,6 +16,7 @@ from branchnets.aot import hlo, loops, roofline
 from branchnets.aot.steps import Step
 from branchnets.aot.topologies import Topology
 from branchnets.aot.totals import totals
+from branchnets.errors import first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,4 +199,4 @@ def reason(message: str) -> str:
     for pattern in (r"[Uu]sed [^\n]* hbm\.[^\n]*", r"total memory required[^\n]*?\)(?=\.|$)"):
         if match := re.search(pattern, message):
             return match[0][:200]
-    return message.strip().partition("\n")[0][:200]
+    return first_line(message)[:200]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from typing import Any
 
 from branchnets.aot import accelerators
 from branchnets.aot.chips import CHIPS, Chip
-from branchnets.errors import ConfigError, UserError
+from branchnets.errors import ConfigError, UserError, first_line
 
 #: Generation -> number of devices -> the topology that has them.
 SWEEPS: dict[str, dict[int, str]] = {
@@ -86,9 +87,7 @@ def find(name: str) -> Topology:
     name = accelerators.topology_name(name)
     generation, _, mesh = name.partition(":")
     chip, size = CHIPS[generation], accelerators.chips(mesh)
-    from importlib.util import find_spec
-
-    if find_spec("libtpu") is None:
+    if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             "compiling for a TPU needs its compiler, libtpu, which is not installed: "
             'pip install "branchnets[tpu]", or pip install libtpu.'
@@ -101,10 +100,9 @@ def find(name: str) -> Topology:
             platform="tpu", topology_name=name, **_OPTIONS.get(chip.name, {})
         )
     except (jax.errors.JaxRuntimeError, ValueError, NotImplementedError) as error:
-        first = str(error).strip().partition("\n")[0]
         raise ConfigError(
-            f"topology {name!r}: libtpu does not have it ({first[:200]}). The nearest that Cloud "
-            f"TPU has: {accelerators.nearest(generation, size)}."
+            f"topology {name!r}: libtpu does not have it ({first_line(error)[:200]}). "
+            f"The nearest that Cloud TPU has: {accelerators.nearest(generation, size)}."
         ) from error
     topology = Topology(name, chip, tuple(found.devices))
     if len(topology.devices) != (expected := chip.devices * size):

@@ -25,7 +25,7 @@ from branchnets.engine.leaves import nbytes
 from branchnets.engine.records.logging import format_table
 from branchnets.engine.records.progress import duration
 from branchnets.engine.state import TrainState
-from branchnets.errors import ConfigError
+from branchnets.errors import ConfigError, first_line
 from branchnets.memory import Memory, beside_arguments
 
 PyTree = Any
@@ -271,7 +271,7 @@ def explained(config: ConfigDict, devices: int) -> Iterator[None]:
             "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
         ):
             raise
-        first = text.strip().partition("\n")[0]
+        first = first_line(text)
         raise ConfigError(
             f"memory ran out ({first[:300] or type(error).__name__}). Where it was in training: "
             f"{smaller_step(config, devices)}; in evaluation: lower eval.batch_size."

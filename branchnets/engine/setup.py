@@ -18,6 +18,7 @@ from branchnets.engine import config as configs
 from branchnets.engine import mesh as meshes
 from branchnets.engine import state as states
 from branchnets.engine.state import TrainState
+from branchnets.errors import first_line
 from branchnets.families.base import Family
 
 
@@ -274,7 +275,7 @@ def _check_takes(
     try:
         jax.eval_shape(lambda v, x: family.model.apply(v, x, train=False), variables, images)
     except Exception as error:  # whatever a module stumbles over whose sizes do not fit
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise configs.ConfigError(
             f"eval.image_size={config.eval.image_size}: {config.model.name}, built for images of "
             f"{trained[0]}x{trained[1]}, cannot be given others ({reason}). Leave it empty."

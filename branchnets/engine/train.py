@@ -80,7 +80,7 @@ def _train(
         with checkpoints, stop:
             try:
                 alike.check_shared(run_dir)
-                executables = Executables(setup, _say if first else _silent)
+                executables = Executables(setup, distributed.say if first else _silent)
                 executables.needs.check()
                 if checkpoints.latest_step() != setup.resolved.total_steps:  # or nothing is saved
                     checkpoints.check_bucket()
@@ -121,7 +121,7 @@ def _train(
 def _tell_stopped(done: int, setup: Setup, workdir: str, asker: int | None) -> None:
     if distributed.is_first():
         who = f", as process {asker} was asked to" if asker else ""
-        _say(
+        distributed.say(
             f"Stopped at step {done} of {setup.resolved.total_steps}{who}; everything is saved. "
             f"Resume with the same command (--workdir={workdir})."
         )
@@ -140,10 +140,6 @@ def _begin(setup: Setup, run_dir: RunDir, start: transfer.Start | None) -> Train
     if run_dir.write:
         print(start.text, file=sys.stderr)
     return setup.init_state(start.given)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 def _silent(_: str) -> None:

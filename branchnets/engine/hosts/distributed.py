@@ -20,8 +20,8 @@ from jax._src.distributed import global_state  # orbax asks for it there, too
 
 from branchnets import errors
 from branchnets.engine.hosts import address, cluster, failure, waiting
-from branchnets.engine.hosts.store import NOTES, JaxStore, first_line
-from branchnets.errors import PeerLost, UserError
+from branchnets.engine.hosts.store import NOTES, JaxStore
+from branchnets.errors import PeerLost, UserError, first_line
 
 #: Seconds until a process that never arrives ends the others.
 INITIALIZATION_TIMEOUT = 300
@@ -68,7 +68,7 @@ def initialize(
         other = "--coordinator_address" if given else "one as JAX_COORDINATOR_PORT on all hosts"
         address.check_free(place.address, f"choose another {other}")
     others = f"the other {place.count - 1}" if place.process == 0 else "process 0"
-    _say(
+    say(
         f"{waiting.named(place)}: waiting for {others} at {place.address}, at most {timeout} s "
         "(Ctrl-C ends it) ..."
     )
@@ -92,10 +92,11 @@ def initialize(
             f"{waiting.named(place)} cannot start at {place.address}: {first_line(error)}."
         ) from error
     if place.process == 0:
-        _say(f"all {place.count} processes are there.")
+        say(f"all {place.count} processes are there.")
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Says something on standard error, at once."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -152,7 +153,7 @@ def waits(whom: str | None = None) -> Iterator[None]:
             raise PeerLost(f"{whom} did not come to an agreement in {_PATIENCE:g} s.")
         if whom is not None and waited > _TELL and not told:
             told = True
-            _say(f"process {process()}: waiting for {whom} ...")
+            say(f"process {process()}: waiting for {whom} ...")
         # All of them ask process 0: the more there are, the more rarely.
         time.sleep(min(max(_LOOK, count() / 256), waited / 10))
 

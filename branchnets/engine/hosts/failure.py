@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import jax
 
-from branchnets.engine.hosts.store import NOTES, Store, first_line
-from branchnets.errors import PeerFailed, PeerLost, UserError
+from branchnets.engine.hosts.store import NOTES, Store
+from branchnets.errors import PeerFailed, PeerLost, UserError, first_line
 
 _NAME = "failed"
 #: In what a broken connection raises, of gloo (CPU), NCCL (GPU) and the coordination service.

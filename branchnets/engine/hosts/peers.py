@@ -27,9 +27,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from branchnets.engine.hosts import distributed, failure
-from branchnets.engine.hosts.store import NOTES, JaxStore, Store, first_line
+from branchnets.engine.hosts.store import NOTES, JaxStore, Store
 from branchnets.engine.stopping import StopRequest
-from branchnets.errors import PeerLost
+from branchnets.errors import PeerLost, first_line
 
 #: Seconds between two looks at the store, and for a process to end by itself when another failed.
 LOOK, GRACE = 0.2, 10.0

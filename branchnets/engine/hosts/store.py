@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jax
 from jax._src.distributed import global_state  # orbax asks for it there, too
 
-from branchnets.errors import PeerLost
+from branchnets.errors import PeerLost, first_line
 
 #: Seconds for which what does not answer is asked again: less than JAX takes to abort the process.
 PATIENCE = 3.0
@@ -86,8 +86,3 @@ class JaxStore:
 
 def _full(key: str) -> str:
     return f"branchnets/{key}"
-
-
-def first_line(error: BaseException) -> str:
-    """Of what an error says: JAX's go on with where it was noticed."""
-    return str(error).strip().partition("\n")[0]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,6 @@ from branchnets.storage import AnyPath, as_path
 
 # Written by orbax after the list of files is made; nothing of the state is in them.
 _REWRITTEN = ("_CHECKPOINT_METADATA", "commit_success.txt")
-
-
-def _print(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 class Checkpoints:
@@ -68,7 +63,7 @@ class Checkpoints:
         mode: str = "max",
         asynchronous: bool = True,
         read_only: bool = False,
-        report: Callable[[str], None] = _print,
+        report: Callable[[str], None] = distributed.say,
         check: Callable[[], None] = lambda: None,
     ):
         if keep_latest < 1:

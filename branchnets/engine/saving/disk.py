@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from branchnets.errors import first_line
 from branchnets.storage import AnyPath
 
 
@@ -28,4 +29,4 @@ def reason(error: BaseException) -> str:
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
         if os.strerror(number) in text:
             return os.strerror(number)
-    return text.partition("\n")[0].removesuffix(".") or type(error).__name__
+    return first_line(text).removesuffix(".") or type(error).__name__
