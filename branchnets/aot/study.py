@@ -14,6 +14,7 @@ from branchnets.aot.collectives import moved
 from branchnets.aot.cost import Cost, cost
 from branchnets.aot.steps import steps
 from branchnets.aot.topologies import Topology
+from branchnets.engine import config as configs
 
 #: How far FLOPs and bytes of a device may differ between numbers of devices.
 TOLERANCE = 0.01
@@ -187,11 +188,9 @@ def _gathers(found: Sequence[Cost]) -> Claim:
 
 def _all_reduces(found: Sequence[Cost], config: ConfigDict, per_device: int) -> Claim:
     counts = [moved(one.exchanges, "all-reduce")[0] for one in found]
-    group, part = config.bn_group_size, per_device // config.optimizer.accumulate_steps
-    local = group is not None and part % group == 0
     what = f"at most {MOST_ALL_REDUCES} all-reduces"
     shown = ", ".join(map(str, counts))
-    if not local:
+    if not configs.has_whole_groups(config, per_device):
         return Claim(what, None, f"{shown}; the groups of batch norm lie over several devices")
     few = all(count <= MOST_ALL_REDUCES for count in counts)
     if few and _more_all_reduces(found):

@@ -10,6 +10,7 @@ from clu import parameter_overview
 from ml_collections import ConfigDict
 
 from branchnets.engine import budget, transfer
+from branchnets.engine import config as configs
 from branchnets.engine.executable import Executables
 from branchnets.engine.hosts import alike, distributed, peers
 from branchnets.engine.loop import Loop
@@ -80,6 +81,8 @@ def _train(
         with checkpoints, stop:
             try:
                 alike.check_shared(run_dir)
+                if first and (spread := configs.spread_groups(config, setup.mesh.size)):
+                    distributed.say(spread)
                 executables = Executables(setup, distributed.say if first else _silent)
                 executables.needs.check()
                 if checkpoints.latest_step() != setup.resolved.total_steps:  # or nothing is saved

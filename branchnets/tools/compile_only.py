@@ -131,10 +131,15 @@ def _topology(
 ) -> list[dict[str, Any]]:
     """Compiles for one topology and prints the tables; returns what goes into JSON."""
     from branchnets.aot import against, study, tables, topologies
+    from branchnets.engine import config as configs
 
     topology = topologies.find(name)
 
     def costs(config: ConfigDict) -> list[Cost]:
+        if options.step != "eval" and (
+            spread := configs.spread_groups(config, len(topology.devices))
+        ):
+            _say(spread)
         search = not options.no_search
         return list(study.costs(config, topology, only=options.step, search=search, say=_say))
 

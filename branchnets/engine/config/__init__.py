@@ -21,8 +21,10 @@ from branchnets.engine.config.resolve import (
     changes,
     diff,
     from_plain,
+    has_whole_groups,
     plain,
     resolve,
+    spread_groups,
     validate,
 )
 from branchnets.errors import ConfigError
@@ -39,11 +41,13 @@ __all__ = [
     "diff",
     "flatten",
     "from_plain",
+    "has_whole_groups",
     "load",
     "parse_arg",
     "parse_command_line",
     "plain",
     "resolve",
     "smoke",
+    "spread_groups",
     "validate",
 ]

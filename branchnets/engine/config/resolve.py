@@ -205,6 +205,40 @@ def validate(config: ConfigDict, num_devices: int, *, train: bool = True) -> Non
             )
 
 
+def spread_groups(config: ConfigDict, num_devices: int) -> str | None:
+    """What to tell where devices share the groups of batch norm, None where none is shared.
+
+    Such groups are what the config asks for, but their statistics go between devices in every
+    layer, forward and backward.
+
+    Args:
+      config: valid, see :func:`validate`.
+      num_devices: that a batch is spread over.
+    """
+    if num_devices == 1:
+        return None
+    parts, group = config.optimizer.accumulate_steps, config.bn_group_size
+    own = config.batch_size // parts // num_devices
+    if has_whole_groups(config, config.batch_size // num_devices):
+        return None
+    if group is None:
+        return (
+            f"Batch norm's statistics are those of all examples (bn_group_size is empty): "
+            f"{num_devices} devices exchange them in every layer."
+        )
+    return (
+        f"Batch norm's groups of {group} examples (bn_group_size) lie over several devices, which "
+        f"have {own} examples each and exchange the statistics in every layer. Without that: "
+        f"--config.batch_size={parts * num_devices * group * max(round(own / group), 1)}."
+    )
+
+
+def has_whole_groups(config: ConfigDict, per_device: int) -> bool:
+    """Whether a device with so many examples of a batch shares no group of batch norm."""
+    group = config.bn_group_size
+    return group is not None and per_device // config.optimizer.accumulate_steps % group == 0
+
+
 def _multiples(value: int, unit: int) -> str:
     """Return the multiples of `unit` on either side of `value`, as advice."""
     below, above = value // unit * unit, (value // unit + 1) * unit

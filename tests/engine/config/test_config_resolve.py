@@ -119,6 +119,29 @@ def test_the_advice_of_validate_is_valid(file, parts, devices, group):
     assert seen > 100
 
 
+@pytest.mark.parametrize(
+    ("overrides", "devices", "told"),
+    [
+        ({}, 1, None),
+        ({}, 8, "statistics are those of all examples"),
+        ({"bn_group_size": 8}, 8, None),
+        ({"bn_group_size": 16}, 8, "have 8 examples each"),
+        ({"bn_group_size": 8, "optimizer.accumulate_steps": 2}, 8, "have 4 examples each"),
+        ({"bn_group_size": 8, "optimizer.accumulate_steps": 2}, 4, None),
+    ],
+)
+def test_groups_of_batch_norm_that_devices_share_are_told(file, overrides, devices, told):
+    config = c.load(file, {"batch_size": 64, **overrides})
+    text = c.spread_groups(config, devices)
+    assert (text is None) is (told is None)
+    if told:
+        assert told in text
+        if advice := re.search(r"batch_size=(\d+)", text):
+            config.batch_size = int(advice[1])
+            c.validate(config, devices)
+            assert c.spread_groups(config, devices) is None
+
+
 def test_evaluation_alone_does_not_mind_the_training_batch(file):
     c.validate(c.load(file, {"batch_size": 12, "eval.batch_size": 8}), 8, train=False)
 
