@@ -221,7 +221,17 @@ def _left_out(records: dict[str, dict[str, Record]], runs: Runs) -> str:
         for record in own.values()
         if record.reason is not None
     ]
+    rows += [(part, name, "not run yet", _NONE, _NONE) for part, name in _not_run(records)]
     return _section("Without a result", ("part", "name", "why", "command", "run"), rows)
+
+
+def _not_run(records: dict[str, dict[str, Record]]) -> Iterator[tuple[str, str]]:
+    """Groups that no process of a part has measured or failed at; the quick suite has no others."""
+    for part in _TITLES:
+        beside = {g.name for g in GROUPS if torch_name(part, g.name) in records["torch"]}
+        tried = beside.union(records[part])
+        if any(group.name in tried for group in GROUPS if not group.quick):
+            yield from ((part, group.name) for group in GROUPS if group.name not in tried)
 
 
 def _runs(runs: Runs) -> str:

@@ -201,6 +201,21 @@ def test_the_page_says_where_every_number_is_from(results):
     assert "| NVIDIA H100 80GB HBM3, 2 cores | python 3.x, jax 1.0 | 0.5 (to 0.5) |" in first
 
 
+def test_the_page_names_what_was_not_run_yet(results):
+    quick, *_, last = plan.GROUPS
+    add(results, "steps", quick.name, {"models": {}, "setup": {"device": "cpu", "dtype": ""}})
+    assert lines_of(page.write(results), "Without a result") == []  # the quick suite has no others
+    for part, name in (("steps", last.name), ("torch", f"inference: {last.name}")):
+        add(results, part, name, {"models": {}, "setup": {"device": "cpu", "dtype": "float32"}})
+    missing = [
+        f"| {part} | {group.name} | not run yet | – | – |"
+        for part, tried in (("steps", {quick, last}), ("inference", {last}))
+        for group in plan.GROUPS
+        if group not in tried
+    ]
+    assert lines_of(page.write(results), "Without a result") == missing
+
+
 def test_the_load_of_a_run_is_that_of_its_processes_not_of_its_rows(tmp_path):
     store = Store(tmp_path)
     row = {"batch": 1, "full_ms": 2.0, "slim_ms": 1.0, "ratio": 0.5}
