@@ -1,5 +1,6 @@
 """The command line that compiles for TPUs that are not here; with libtpu, two small networks."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -9,9 +10,10 @@ import sys
 import jax
 import pytest
 
-from branchnets.aot import accelerators, topologies
+from branchnets.aot import accelerators, study, topologies
 from branchnets.aot.cost import cost
 from branchnets.aot.steps import Step
+from branchnets.engine import config as configs
 from branchnets.errors import ConfigError
 from branchnets.tools import compile_only
 
@@ -145,3 +147,25 @@ def test_a_step_that_does_not_fit_tells_how_much_there_is(name):
     assert not found.fits and 0 <= found.needed_bytes - 4096 * rows < 0.1 * 2**30
     usable = topology.usable_bytes / 2**30
     assert found.reason.endswith(f"exceeds available HBM ({usable:.2f}G)")
+
+
+@pytest.mark.tpu_compile
+def test_the_largest_batch_that_fits_does_and_the_next_one_does_not():
+    pytest.importorskip("libtpu")
+    topologies.prepare_environment()
+    config = configs.load(f"{CONFIGS / 'resnext_digits.py'}:smoke")
+    config.data.fake_size, config.bn_group_size = 1 << 14, 1 << 11
+    whole = topologies.find("v2:2x2")
+    less = dataclasses.replace(whole.chip, usable_bytes=300_000_000)
+    small = dataclasses.replace(whole, chip=less)
+
+    def train(batch_size, **search):
+        config.batch_size = batch_size
+        (found,) = study.costs(config, small, only="train", **search)
+        return found
+
+    found = train(1 << 14)
+    assert not found.fits and found.peak_bytes > 300_000_000
+    assert found.smallest_batch == 1 << 11 <= found.largest_batch < 1 << 14
+    for batch_size, fits in ((found.largest_batch, True), (found.largest_batch + 2048, False)):
+        assert train(batch_size, search=False).fits is fits
