@@ -1,7 +1,7 @@
 """Runs all benchmarks of speed and writes them as one page.
 
     python -m benchmarks --quick                                 # the smallest models, minutes
-    python -m benchmarks --torch-python=yardstick/bin/python     # two CPU cores, half an hour
+    python -m benchmarks --torch-python=yardstick/bin/python     # two CPU cores, an hour
     python -m benchmarks --accelerator --dtype=bfloat16 --out=results/benchmarks_gpu
 
 Training steps and inference of every registered model that fits, what was taken out of networks
