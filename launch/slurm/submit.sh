@@ -16,9 +16,13 @@ as they do the workdir. JAX finds the other tasks of the job by itself.
   --nodes=N         default 1
   --gpus=N          GPUs a node; default 1
   --tasks=gpu|node  one process a GPU (the default), or one a node
+  --cpus=N          CPUs of a process, which decode streamed images; default: what the cluster gives
+                    by itself, often one
   --time=LIMIT      time limit, as sbatch has it; default 24:00:00
   --notice=SECONDS  how long before the limit the run is asked to save; default 300
-  --max-restarts=N  how often the job queues itself again; default 20
+  --max-restarts=N  how many failures may follow each other without a run that lasts for --progress;
+                    default 20. The time limit and preemptions are not among them
+  --progress=SECONDS  how long a run lasts that has got somewhere; default 3600
   --python=FILE     the Python of an environment that has branchnets; default .venv/bin/python
   --sbatch=OPTION   an option for sbatch, for example --sbatch=--partition=gpu; as often as needed
   --workdir=FOLDER  the run directory, on a shared file system or gs://
@@ -33,14 +37,15 @@ output is in runs/slurm-JOB.out. To save and stop: scancel --signal=TERM JOB; sc
 signal kills the run, as a preemption does: it goes on from its newest checkpoint. Queueing again
 after a preemption (PreemptMode=REQUEUE) is up to SLURM, which does it by itself.
 
-example:
+example, with a python3 of 3.11 or newer, and .[cuda12] where the driver is older than 580:
   python3 -m venv .venv && .venv/bin/pip install ".[cuda]"
-  bash launch/slurm/submit.sh --nodes=2 --gpus=4 --sbatch=--partition=gpu \
+  bash launch/slurm/submit.sh --nodes=2 --gpus=4 --cpus=8 --sbatch=--partition=gpu \
     --workdir=runs/coded_imagenet --config=configs/coded_imagenet.py --config.data.data_dir=/data/tfds
 TEXT
 }
 
-nodes=1 gpus=1 tasks=gpu limit=24:00:00 notice=300 restarts=20 python=$ROOT/.venv/bin/python
+nodes=1 gpus=1 tasks=gpu cpus="" limit=24:00:00 notice=300 restarts=20 progress=3600
+python=$ROOT/.venv/bin/python
 dry="" more=() trainer=()
 for argument in "$@"; do
   case "$argument" in
@@ -48,9 +53,11 @@ for argument in "$@"; do
     --nodes=*) nodes=${argument#*=} ;;
     --gpus=*) gpus=${argument#*=} ;;
     --tasks=*) tasks=${argument#*=} ;;
+    --cpus=*) cpus=${argument#*=} ;;
     --time=*) limit=${argument#*=} ;;
     --notice=*) notice=${argument#*=} ;;
     --max-restarts=*) restarts=${argument#*=} ;;
+    --progress=*) progress=${argument#*=} ;;
     --python=*) python=${argument#*=} ;;
     --sbatch=*) more+=("${argument#*=}") ;;
     --dry-run) dry=yes ;;
@@ -62,7 +69,11 @@ whole_number --nodes "$nodes"
 whole_number --gpus "$gpus"
 whole_number --notice "$notice"
 whole_number --max-restarts "$restarts"
-if [ "$nodes" -lt 1 ] || [ "$gpus" -lt 1 ]; then die "--nodes and --gpus start at 1"; fi
+whole_number --progress "$progress"
+whole_number --cpus "${cpus:-1}"
+if [ "$nodes" -lt 1 ] || [ "$gpus" -lt 1 ] || [ "${cpus:-1}" -lt 1 ]; then
+  die "--nodes, --gpus and --cpus start at 1"
+fi
 # sbatch: a time before the limit is between 0 and 65535 seconds.
 [ "$notice" -le 65535 ] || die "--notice=$notice: at most 65535 seconds"
 [ -n "$WORKDIR" ] || die "no run directory given: --workdir=FOLDER"
@@ -74,16 +85,17 @@ case "$tasks" in
 esac
 if [ -z "$dry" ]; then
   command -v sbatch >/dev/null || die "sbatch is missing: run this on a login node of the cluster"
-  [ -x "$python" ] || die "$python does not run; make it with: python3 -m venv .venv && .venv/bin/pip install \".[cuda]\", or give --python=FILE"
+  [ -x "$python" ] || die "$python does not run; make it with Python 3.11 or newer: python3 -m venv .venv && .venv/bin/pip install \".[cuda]\", or give --python=FILE"
 fi
 
 # --gpus-per-node and not --gpus-per-task: every task sees all GPUs of its node, as those that
 # exchange gradients have to; each takes its share (branchnets/engine/hosts/cluster.py).
 # --signal=B: the batch script alone is told of the limit, and so can tell it from scancel.
 command=(sbatch "--nodes=$nodes" "--ntasks-per-node=$per_node" "--gpus-per-node=$gpus"
-  "--time=$limit" "--signal=B:USR1@$notice" --requeue --open-mode=append "--chdir=$ROOT"
+  ${cpus:+"--cpus-per-task=$cpus"} "--time=$limit" "--signal=B:USR1@$notice" --requeue --open-mode=append "--chdir=$ROOT"
   ${more[@]+"${more[@]}"} "$ROOT/launch/slurm/train.sbatch"
-  "--python=$python" "--max-restarts=$restarts" -- "${trainer[@]}")
+  "--python=$python" "--max-restarts=$restarts" "--progress=$progress"
+  -- "${trainer[@]}")
 
 if [ -n "$dry" ]; then
   show "${command[@]}"

@@ -22,6 +22,7 @@ command = sys.argv[1:]
 while command[0].startswith("--"):
     del command[0]
 folder = pathlib.Path(os.environ["STANDIN"])
+(folder / "cpus").write_text(os.environ.get("SRUN_CPUS_PER_TASK", "as SLURM likes"))
 tasks = [
     subprocess.Popen(command, env={**os.environ, "SLURM_PROCID": str(number)}) for number in (0, 1)
 ]
@@ -77,11 +78,16 @@ def submit(cluster, *arguments):
 def job(cluster, codes, *options, send=None, **variables):
     """Runs the batch script as a node would; its code, its errors, and what scontrol was told."""
     folder, environment = cluster
+    checkout = folder / "checkout"
+    if not checkout.exists():
+        (checkout / "runs").mkdir(parents=True)
+        (checkout / "launch").symlink_to(ROOT / "launch")
+    (folder / "scontrol").unlink(missing_ok=True)
     (folder / "codes").write_text(codes + "\n")
     words = ["bash", str(ROOT / "launch/slurm/train.sbatch"), f"--python={folder}/bin/python"]
     running = subprocess.Popen(
         [*words, *options, "--", "--workdir=w"],
-        cwd=ROOT,
+        cwd=checkout,
         env={**environment, **variables},
         stderr=subprocess.PIPE,
         text=True,
@@ -118,9 +124,18 @@ def test_a_job_is_submitted_with_what_it_needs(cluster):
 
 
 def test_a_task_a_node_is_started_once_there(cluster):
-    submit(cluster, "--gpus=4", "--tasks=node", "--workdir=w", CONFIG)
+    submit(cluster, "--gpus=4", "--tasks=node", "--cpus=32", "--workdir=w", CONFIG)
     words = (cluster[0] / "submitted").read_text().splitlines()
     assert "--ntasks-per-node=1" in words and "--gpus-per-node=4" in words
+    assert "--cpus-per-task=32" in words
+
+
+def test_tasks_get_the_cpus_that_the_job_asked_for(cluster):
+    """srun does not take them over from sbatch by itself (SLURM 22.05 and newer)."""
+    job(cluster, "0 0", SLURM_CPUS_PER_TASK="8")
+    assert (cluster[0] / "cpus").read_text() == "8"
+    job(cluster, "0 0")
+    assert (cluster[0] / "cpus").read_text() == "as SLURM likes"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +144,7 @@ def test_a_task_a_node_is_started_once_there(cluster):
         ([CONFIG], "--workdir"),
         (["--workdir=w", CONFIG, "--gpus=two"], "--gpus=two"),
         (["--workdir=w", CONFIG, "--gpus=0"], "start at 1"),
+        (["--workdir=w", CONFIG, "--cpus=0"], "start at 1"),
         (["--workdir=w", CONFIG, "--tasks=core"], "--tasks=core"),
         (["--workdir=w", CONFIG, "--python=/nowhere"], "/nowhere"),
         (["--workdir=w", CONFIG, "--node=3"], "--node=3; options are written --option=value"),
@@ -157,7 +173,8 @@ def test_dry_runs_print_and_do_nothing(cluster):
     assert words[-4:] == ["--", "--workdir=w", CONFIG, "--config.name=it's"]
     words = ["bash", "launch/slurm/train.sbatch", "--python=p", "--dry-run", "--", "a"]
     said = subprocess.check_output(words, env=cluster[1], text=True, cwd=ROOT)
-    assert said.startswith("srun ") and 'scontrol requeue "$SLURM_JOB_ID"' in said
+    assert "\nsrun " in said and 'scontrol requeue "$SLURM_JOB_ID"' in said
+    assert said.index('SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"') < said.index("srun ")
     task = ["bash", str(ROOT / "launch/slurm/task.sh"), "--dry-run", "echo", "it's"]
     assert subprocess.check_output(task, text=True) == "echo 'it'\\''s'\n"
     assert not (cluster[0] / "started").exists()
@@ -205,6 +222,31 @@ def test_a_cancelled_job_is_killed_and_not_queued_again(cluster):
     assert (code, told) == (137, "") and not (cluster[0] / "saved").exists(), errors
 
 
-def test_restarts_are_counted(cluster):
-    code, errors, told = job(cluster, "76 76", "--max-restarts=3", SLURM_RESTART_COUNT="3")
-    assert (code, told) == (76, "") and "--max-restarts=3 is used up" in errors
+def again(cluster, codes, *options, count=1, **more):
+    """Whether the job queued itself again, as the start after so many of any kind."""
+    code, errors, told = job(cluster, codes, *options, SLURM_RESTART_COUNT=str(count), **more)
+    assert told == ("" if code else "requeue 17\n"), errors
+    assert not code or "is used up" in errors
+    return not code
+
+
+def test_failures_in_a_row_are_counted(cluster):
+    """Whatever SLURM's own count of starts is; a job of the same number begins anew."""
+    few = "--max-restarts=2"
+    assert [again(cluster, "76 76", few, count=n) for n in (0, 1, 50)] == [True, True, False]
+    assert [again(cluster, "76 76", few, count=n) for n in (0, 50, 51)] == [True, True, False]
+    assert again(cluster, "76 76", few, "--progress=0")  # this one lasted long enough
+    assert [again(cluster, "76 76", few) for _ in range(2)] == [True, False]
+
+
+def test_time_limits_are_no_failures(cluster):
+    """But for one that comes before a run can have got anywhere."""
+    few = "--max-restarts=1"
+
+    def reached(*options):
+        (cluster[0] / "started").unlink(missing_ok=True)
+        return again(cluster, "hang hang", few, *options, send=signal.SIGUSR1)
+
+    assert all(reached("--progress=0") for _ in range(3))
+    assert [reached() for _ in range(2)] == [True, False]
+    assert reached("--progress=0") and again(cluster, "76 76", few)
