@@ -4,14 +4,17 @@
 #   docker build --build-arg DEVICE=cuda --tag branchnets .
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" --volume "$PWD/runs:/app/runs" branchnets \
 #     --config=configs/coded_digits.py --workdir=runs/coded_digits
-# For a CPU (DEVICE=cpu) without --gpus; on every VM of a TPU slice (DEVICE=tpu), which needs root for
-# the chips and the VM's own address to find the others:
-#   docker run --rm --privileged --user 0 --network=host branchnets --config=... --workdir=gs://BUCKET/RUN
+# --gpus needs the NVIDIA Container Toolkit on the host, and DEVICE=cuda its driver of 580 or newer
+# (cuda12: of 525 or newer). For a CPU (DEVICE=cpu) without --gpus. On every VM of a TPU slice, on all
+# at once, as root for the chips and with the VM's own address to find the others:
+#   docker build --build-arg DEVICE=tpu --tag branchnets .
+#   docker run --detach --name run --privileged --user 0 --network=host branchnets \
+#     --config=configs/coded_digits.py --workdir=gs://BUCKET/RUN
 # Streamed images pass from the workers that decode them through shared memory, of which a container
 # has 64 MB: add --shm-size=8g, and --volume for where they are.
 FROM python:3.11-slim AS build
 
-# cpu, cuda (needs the driver of the host alone) or tpu
+# cpu, cuda, cuda12 or tpu
 ARG DEVICE=cpu
 
 RUN python -m venv /opt/branchnets
@@ -23,8 +26,8 @@ COPY branchnets ./branchnets
 # hadolint ignore=DL3013
 RUN case "$DEVICE" in \
       cpu) extras=gcs,opencv ;; \
-      cuda | tpu) extras="$DEVICE,gcs,opencv" ;; \
-      *) echo "error: DEVICE=$DEVICE; it is cpu, cuda or tpu" >&2; exit 2 ;; \
+      cuda | cuda12 | tpu) extras="$DEVICE,gcs,opencv" ;; \
+      *) echo "error: DEVICE=$DEVICE; it is cpu, cuda, cuda12 or tpu" >&2; exit 2 ;; \
     esac \
     && pip install --no-cache-dir --disable-pip-version-check ".[$extras]"
 

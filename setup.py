@@ -63,8 +63,10 @@ EXTRAS = {
     "gcs": ["gcsfs>=2024.6"],
     # Running on a TPU, or compiling for one on a machine that has none.
     "tpu": ["jax[tpu]>=0.10"],
-    # Running on an NVIDIA GPU; needs only the driver.
+    # Running on an NVIDIA GPU; of the machine it needs the driver alone, of 580 or newer (cuda12:
+    # of 525 or newer). https://docs.jax.dev/en/latest/installation.html#nvidia-gpu
     "cuda": ["jax[cuda13]>=0.10"],
+    "cuda12": ["jax[cuda12]>=0.10"],
     # The PyTorch yardstick of benchmarks/: best in an environment of its own.
     "bench": ["torch>=2.13"],
     "test": [

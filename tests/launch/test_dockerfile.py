@@ -20,7 +20,12 @@ def test_what_is_copied_is_there_and_not_ignored():
 
 @pytest.mark.parametrize(
     "device, extras",
-    [("cpu", "gcs,opencv"), ("cuda", "cuda,gcs,opencv"), ("tpu", "tpu,gcs,opencv"), ("gpu", None)],
+    [
+        ("cpu", "gcs,opencv"),
+        ("cuda12", "cuda12,gcs,opencv"),
+        ("tpu", "tpu,gcs,opencv"),
+        ("gpu", None),
+    ],
 )
 def test_the_install_takes_the_extras_of_the_device(device, extras):
     """The RUN line itself, with a pip that prints what it is asked for."""
@@ -30,7 +35,7 @@ def test_the_install_takes_the_extras_of_the_device(device, extras):
         ["sh", "-c", script], env={"DEVICE": device}, capture_output=True, text=True
     )
     if extras is None:
-        assert done.returncode == 2 and "cpu, cuda or tpu" in done.stderr
+        assert done.returncode == 2 and "cpu, cuda, cuda12 or tpu" in done.stderr
         return
     assert done.stdout.strip().endswith(f".[{extras}]")
     declared = (ROOT / "setup.py").read_text()
