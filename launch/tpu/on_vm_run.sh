@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs on every VM of a slice; launch/tpu/setup.sh copies it there. Starts the trainer so that it
-# outlives the ssh connection, and says what became of it.
+# Runs on every VM of a slice: launch/tpu/setup.sh copies it there, or it is called in a checkout there.
+# Starts the trainer so that it outlives the ssh connection, and says what became of it.
 set -euo pipefail
 
 SELF=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/$(basename "${BASH_SOURCE[0]}")
-BASE=${BRANCHNETS_HOME:-$HOME/branchnets}
+BASE=${BRANCHNETS_HOME:-$HOME/branchnets-vm}
 # Of the newest start: log, process ("TOKEN SUPERVISOR TRAINER", three words for each of the two) and,
 # once it has ended, code ("TOKEN CODE").
 RUN=$BASE/run
@@ -14,8 +14,9 @@ usage() {
   cat <<'TEXT'
 usage: bash on_vm_run.sh [--dry-run] COMMAND
 
-  start TOKEN [ARGUMENT ...]  starts python -m branchnets.main ARGUMENT ... detached; a second
-                              start with the same token does nothing
+  start [TOKEN] ARGUMENT ...  starts python -m branchnets.main ARGUMENT ... detached; a second
+                              start with the same token (a word without dashes in front, which
+                              is made up where none is given) does nothing
   status [LINES]              prints one line: worker, token, state (none, running, ended, lost),
                               exit code; worker 0 given LINES also prints its log after so many
   stop [SECONDS]              asks the trainer to save and stop (SIGTERM); kills it after SECONDS
@@ -25,7 +26,7 @@ usage: bash on_vm_run.sh [--dry-run] COMMAND
   --dry-run                   prints what start and stop would run, and does not run it
 
 environment:
-  BRANCHNETS_HOME  where setup put the environment and the source; default: ~/branchnets
+  BRANCHNETS_HOME  where setup put the environment and the source; default: ~/branchnets-vm
 TEXT
 }
 
@@ -92,15 +93,21 @@ log_after() {
 }
 
 start() {
-  [ $# -ge 1 ] || die "start needs a token"
-  local token=$1
-  shift
+  [ $# -ge 1 ] || die "start needs the trainer's arguments: --workdir=gs://BUCKET/RUN --config=FILE"
+  local token
+  case "$1" in
+    -*) token=$(date -u +%Y%m%dT%H%M%SZ)-$$ ;;
+    *)
+      token=$1
+      shift
+      ;;
+  esac
   if [ -n "$DRY_RUN" ]; then
     printf 'cd %q\nsetsid nohup %q -m branchnets.main%s >>%q 2>&1\n' "$BASE/source" \
       "$BASE/venv/bin/python" "${*:+$(printf ' %q' "$@")}" "$RUN/log"
     return
   fi
-  [ -x "$BASE/venv/bin/python" ] || die "$BASE has no environment; run launch/tpu/setup.sh first"
+  [ -x "$BASE/venv/bin/python" ] || die "$BASE has no environment; run setup.sh first, or on_vm_setup.sh on every worker"
   mkdir -p "$RUN"
   exec 9>"$RUN/lock"
   flock 9  # a start that ssh repeats waits for the first one
@@ -109,7 +116,7 @@ start() {
     report
     return
   fi
-  [ "$STATE" != running ] || die "worker $(worker) still runs $TOKEN; stop it first (run.sh --stop)"
+  [ "$STATE" != running ] || die "worker $(worker) still runs $TOKEN; stop it first (run.sh --stop, or on_vm_run.sh stop on every worker)"
   printf '\n=== %s: start %s: python -m branchnets.main%s\n' "$(date -u +%FT%TZ)" "$token" \
     "${*:+$(printf ' %q' "$@")}" >>"$RUN/log"
   # A session of its own: neither a hang-up of ssh nor its end reaches it.

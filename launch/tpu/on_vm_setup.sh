@@ -1,23 +1,34 @@
 #!/usr/bin/env bash
-# Runs on every VM of a slice; launch/tpu/setup.sh copies it there. Makes ~/branchnets: the source,
-# and an environment that has branchnets.
+# Runs on every VM of a slice: launch/tpu/setup.sh copies it there, or it is called in a checkout there.
+# Makes ~/branchnets-vm: the source, and an environment that has branchnets.
 set -euo pipefail
 
-BASE=${BRANCHNETS_HOME:-$HOME/branchnets}
+BASE=${BRANCHNETS_HOME:-$HOME/branchnets-vm}
+# The checkout that this file lies in, if it does.
+CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && cd ../.. 2>/dev/null && pwd -P) || CHECKOUT=""
+[ -e "$CHECKOUT/launch/tpu/on_vm_setup.sh" ] && [ -e "$CHECKOUT/setup.py" ] || CHECKOUT=""
 MIN_MINOR=11  # the lowest Python 3 release that setup.py accepts
 
 usage() {
   cat <<'TEXT'
-usage: bash on_vm_setup.sh --archive=FILE [--extras=NAMES] [--python=3.MINOR]
-       bash on_vm_setup.sh --git=URL [--ref=REF] [--extras=NAMES] [--python=3.MINOR]
-       bash on_vm_setup.sh --check
+usage: bash launch/tpu/on_vm_setup.sh [OPTION ...]
+       bash launch/tpu/on_vm_setup.sh --check
 
-Installs branchnets from a tar archive of a checkout, or from a git repository. --check prints
-what JAX sees of the slice; it answers when it runs on all workers at the same time. With --dry-run
-it prints what it would run.
+Makes an environment on this VM that has branchnets: with a Python of the VM that is new enough, or
+else with one that uv brings. The source is the checkout that this file lies in, which is used where
+it is.
+
+  --archive=FILE  the source is a tar archive (.tar.gz) of a checkout instead
+  --git=URL       the source is cloned from a repository instead
+  --ref=REF       a branch, tag or commit of it
+  --extras=NAMES  extras of setup.py; default tpu,gcs
+  --python=3.N    this Python; default: any from 3.11 on that is there, else 3.11
+  --check         prints what JAX sees of the slice; it answers when it runs on all workers at the
+                  same time
+  --dry-run       prints the commands, and runs none
 
 environment:
-  BRANCHNETS_HOME  the folder to make; default: ~/branchnets
+  BRANCHNETS_HOME  the folder to make; default: ~/branchnets-vm
 TEXT
 }
 
@@ -76,6 +87,13 @@ make_environment() {
 
 # Puts the source into $BASE/source; sets WHAT to what it is.
 get_source() {
+  if [ -z "$archive$git" ]; then
+    WHAT="checkout $CHECKOUT $(cksum <"$CHECKOUT/setup.py")"
+    [ ! "$CHECKOUT" -ef "$BASE/source" ] || return 0 # it is there, or is what it leads to
+    perform rm -rf "$BASE/source"
+    perform ln -s "$CHECKOUT" "$BASE/source"
+    return
+  fi
   perform rm -rf "$BASE/source.new"
   if [ -n "$archive" ]; then
     [ -s "$archive" ] || [ -n "$dry" ] || die "$archive is missing"
@@ -115,7 +133,7 @@ install() {
     perform cd "$BASE/source"
     perform "$BASE/venv/bin/python" -m pip install --quiet \
       --disable-pip-version-check --editable ".${extras:+[$extras]}" \
-      || die "the install failed, as pip says above; run setup.sh again to go on with it"
+      || die "the install failed, as pip says above; run this again to go on with it"
     [ -n "$dry" ] || printf '%s\n' "$wanted" >"$BASE/installed"
   fi
   [ -n "$dry" ] || printf 'branchnets-source %s\n' "$WHAT"
@@ -141,7 +159,7 @@ if [ -n "$check" ]; then
   cd "$BASE/source"
   exec "$BASE/venv/bin/python" -c "$CHECK"
 fi
-if { [ -z "$archive" ] && [ -z "$git" ]; } || { [ -n "$archive" ] && [ -n "$git" ]; }; then
+if [ -z "$archive$git$CHECKOUT" ] || { [ -n "$archive" ] && [ -n "$git" ]; }; then
   usage >&2
   exit 2
 fi

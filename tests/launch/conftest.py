@@ -51,7 +51,8 @@ class Cloud:
     def calls(self, *words: str) -> list[list[str]]:
         """The arguments of the calls of gcloud that have these words."""
         lines = (self.read("calls") or "").splitlines()
-        calls = [ast.literal_eval(line)[2:] for line in lines]  # without "compute tpus"
+        given = [ast.literal_eval(line) for line in lines]
+        calls = [call[call.index("tpus") + 1 :] for call in given if "tpus" in call]
         return [call for call in calls if all(word in call for word in words)]
 
     def read(self, name: str) -> str | None:
@@ -116,7 +117,7 @@ class Cloud:
 
     def close(self) -> None:
         """Ends trainers that are left, told by their environment: a file may hold any number."""
-        for file in self.folder.glob("*/branchnets/run/process"):
+        for file in self.folder.glob("*/branchnets-vm/run/process"):
             words = file.read_text().split()
             for number in (*words[1:2], *words[4:5]):  # the supervisor, then the trainer
                 self.kill(int(number))

@@ -35,14 +35,14 @@ def test_setup_installs_on_every_worker(cloud):
         for worker in (0, 1)
     ]
     for worker in (0, 1):
-        assert (cloud.folder / f"vm{worker}/branchnets/source/configs").is_dir()
+        assert (cloud.folder / f"vm{worker}/branchnets-vm/source/configs").is_dir()
     assert "16 devices" in cloud.ok("setup", f"--archive={cloud.folder}/source.tar.gz")
     assert len(cloud.read("pip").splitlines()) == 2  # the same source is not installed again
 
 
 def test_setup_keeps_runs_in_the_source_when_it_is_replaced(cloud):
     cloud.up(1)
-    source = cloud.folder / "vm0/branchnets/source"
+    source = cloud.folder / "vm0/branchnets-vm/source"
     (source / "runs/mine").mkdir()
     (cloud.folder / "source/runs/theirs").mkdir(parents=True)  # of an archive made by hand
     (cloud.folder / "source/setup.py").write_text("# newer")
@@ -76,7 +76,7 @@ def test_setup_takes_a_checkout_as_it_is(cloud, tmp_path):
         env=environment,
         check=True,
     )
-    source = cloud.folder / "vm0/branchnets/source"
+    source = cloud.folder / "vm0/branchnets-vm/source"
     assert (source / "setup.py").read_text() == "changed" and (source / "new.py").exists()
     assert not (source / "gone.py").exists() and not list((source / "runs").iterdir())
     head, there = (
@@ -209,7 +209,7 @@ def test_the_run_outlives_its_starter_and_its_end_is_known(cloud):
     cloud.up(1)
     cloud.plan("stuck hang")
     cloud.start()
-    log = cloud.folder / "vm0/branchnets/run/log"
+    log = cloud.folder / "vm0/branchnets-vm/run/log"
     wait_for(lambda: "worker 0: stuck" in log.read_text())
     done = cloud.run("run", "--stop", "--grace=0")
     assert done.returncode == 1 and "without a last save" in done.stderr
@@ -225,7 +225,7 @@ def test_a_trainer_outlives_its_supervisor_and_is_known(cloud):
     cloud.up(1)
     cloud.plan("hang")
     cloud.start("--token=first")
-    run = cloud.folder / "vm0/branchnets/run"
+    run = cloud.folder / "vm0/branchnets-vm/run"
     wait_for(lambda: "worker 0: hang" in (run / "log").read_text())
     cloud.kill(int((run / "process").read_text().split()[1]))
     assert states(cloud) == ["first state=running code=-"]
@@ -262,10 +262,10 @@ def test_a_vm_without_a_new_python_gets_one_from_uv(cloud):
     (tools / "python3").write_text(f"#!/bin/bash\n{old}\n[ ! -e $STANDIN/offline ]\n")
     (tools / "python3").chmod(0o755)
     cloud.environment["PATH"] = str(tools)
-    shutil.rmtree(cloud.folder / "vm0/branchnets/venv")
+    shutil.rmtree(cloud.folder / "vm0/branchnets-vm/venv")
     install = ["on_vm_setup.sh", "--archive=branchnets.tar.gz"]
     cloud.on_vm(0, *install)  # which has no pip in the end, since the stand-in makes no environment
-    base = cloud.folder / "vm0/branchnets"
+    base = cloud.folder / "vm0/branchnets-vm"
     assert cloud.read("old").splitlines() == [
         f"-m pip install --quiet --target={base}/uv uv",
         f"-m uv venv --quiet --seed --clear --python=3.11 {base}/venv",
@@ -278,7 +278,7 @@ def test_a_vm_without_a_new_python_gets_one_from_uv(cloud):
 def test_another_python_makes_another_environment(cloud):
     cloud.up(1)
     (cloud.folder / "bin/python3.12").symlink_to(cloud.folder / "bin/python3.11")
-    venv = cloud.folder / "vm0/branchnets/venv/bin/python"
+    venv = cloud.folder / "vm0/branchnets-vm/venv/bin/python"
     venv.unlink()
     venv.write_text('#!/bin/sh\ncase "$*" in *version_info*) exit 1 ;; esac\n')
     venv.chmod(0o755)
@@ -287,9 +287,37 @@ def test_another_python_makes_another_environment(cloud):
     assert "with python3.12" in cloud.on_vm(0, *again, "--python=3.12").stderr
 
 
+def test_a_person_on_a_vm_needs_its_checkout_alone(cloud):
+    """No gcloud, archive or token: the checkout is used where it is, and a run started twice."""
+    home = cloud.folder / "vm0"
+    (cloud.folder / "vm1").mkdir()
+    launch = home / "branchnets/launch"
+    shutil.copytree(ROOT / "launch", launch)
+    (home / "branchnets/setup.py").touch()
+    setup, run = (f"branchnets/launch/tpu/on_vm_{name}.sh" for name in ("setup", "run"))
+    for _ in range(2):
+        done = cloud.on_vm(0, setup)
+        assert done.returncode == 0 and "branchnets-source checkout" in done.stdout, done.stderr
+    assert len(cloud.read("pip").splitlines()) == 1
+    source = home / "branchnets-vm/source"
+    assert source.samefile(home / "branchnets")
+    cloud.on_vm(0, str(source.relative_to(home) / "launch/tpu/on_vm_setup.sh"))
+    assert source.samefile(home / "branchnets") and launch.exists()
+    cloud.plan("75 hang")
+    words = ["--workdir=gs://b/run", CONFIG]
+    cloud.on_vm(0, run, "start", *words)
+    wait_for(lambda: "state=ended code=75" in cloud.on_vm(0, run, "status").stdout)
+    assert "state=running" in cloud.on_vm(0, run, "start", *words).stdout
+    wait_for(lambda: len(cloud.started()) == 2)
+    assert "state=ended code=75" in cloud.on_vm(0, run, "stop").stdout
+    assert set(cloud.started()) == {"0 " + " ".join(words)}
+    assert not (home / "branchnets/venv").exists()
+    assert "on_vm_setup.sh on every worker" in cloud.on_vm(1, f"../vm0/{run}", "start", "-a").stderr
+
+
 def test_dry_runs_on_a_vm_print_and_do_nothing(cloud):
     cloud.up(1)
-    (cloud.folder / "vm0/branchnets/installed").unlink()
+    (cloud.folder / "vm0/branchnets-vm/installed").unlink()
     pip = cloud.read("pip")
     run = cloud.on_vm(0, "on_vm_run.sh", "--dry-run", "start", "t", "--config.name=it's")
     assert run.stdout.splitlines()[-1].startswith("setsid nohup ") and "it\\'s" in run.stdout
@@ -298,7 +326,7 @@ def test_dry_runs_on_a_vm_print_and_do_nothing(cloud):
     assert "tar -xzf branchnets.tar.gz -C " in setup.stdout
     assert "(archive branchnets.tar.gz)" in setup.stderr
     assert "jax.distributed" in cloud.on_vm(0, "on_vm_setup.sh", "--check", "--dry-run").stdout
-    shutil.rmtree(cloud.folder / "vm0/branchnets")  # as on a machine that is no VM
+    shutil.rmtree(cloud.folder / "vm0/branchnets-vm")  # as on a machine that is no VM
     stop = cloud.on_vm(0, "on_vm_run.sh", "--dry-run", "stop")
     assert (stop.returncode, stop.stdout) == (0, "") and stop.stderr.startswith("# nothing to stop")
     assert not cloud.started() and cloud.read("pip") == pip
@@ -308,7 +336,7 @@ def test_a_later_process_of_the_same_number_is_not_the_trainer(cloud):
     """As after the VM was restarted: neither taken for the run, nor stopped."""
     cloud.up(1)
     cloud.start()
-    run = cloud.folder / "vm0/branchnets/run"
+    run = cloud.folder / "vm0/branchnets-vm/run"
     wait_for(lambda: (run / "code").exists())
     (run / "code").unlink()
     with subprocess.Popen(["sleep", "30"], start_new_session=True) as other:

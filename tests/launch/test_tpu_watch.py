@@ -158,13 +158,13 @@ def test_a_vm_with_new_disks_is_set_up_again(cloud):
     cloud.plan("hang 0", "hang 0")
     cloud.start()
     lost = cloud.folder / "vm1"
-    for number in (lost / "branchnets/run/process").read_text().split()[1::3]:
+    for number in (lost / "branchnets-vm/run/process").read_text().split()[1::3]:
         cloud.kill(int(number))
     lost.rename(cloud.folder / "lost-vm1")
     lost.mkdir()
     said = cloud.ok("watch")
     assert "a worker was not set up; restart 1" in said and "stopping the others" in said
-    assert "saved" in (cloud.folder / "vm0/branchnets/run/log").read_text()
+    assert "saved" in (cloud.folder / "vm0/branchnets-vm/run/log").read_text()
     assert len(cloud.calls("create")) == 1 and len(cloud.started()) == 4
 
 
@@ -179,7 +179,7 @@ def test_a_stop_on_request_is_not_undone(cloud, worker):
     cloud.up(1)
     cloud.plan("hang hang")
     cloud.start()
-    run = cloud.folder / "vm0/branchnets/run"
+    run = cloud.folder / "vm0/branchnets-vm/run"
     while "hang" not in (run / "log").read_text():
         time.sleep(0.02)
     if worker is None:
@@ -249,7 +249,7 @@ def test_half_a_run_is_made_whole(cloud):
 def test_the_real_trainer_is_stopped_and_brought_to_its_end(cloud):
     """It saves on SIGTERM, ends with 75, is started again by the watch, and finishes."""
     cloud.up(1)
-    base = cloud.folder / "vm0/branchnets"
+    base = cloud.folder / "vm0/branchnets-vm"
     python = base / "venv/bin/python"
     python.unlink()
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
