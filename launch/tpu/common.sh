@@ -19,7 +19,7 @@ new_enough "${BASH_VERSINFO[0]}" "${BASH_VERSINFO[1]}" \
 
 NAME=${TPU_NAME:-} ZONE=${ZONE:-} PROJECT=${PROJECT_ID:-}
 ACCELERATOR_TYPE=${ACCELERATOR_TYPE:-} VERSION=${RUNTIME_VERSION:-}
-INTERVAL=30 SSH_OPTIONS=()
+INTERVAL=30 SSH_OPTIONS=() SSH_TRACK=()
 
 # Exit codes of the trainer that say: what was saved is whole, start all workers again.
 #   75 preempted; 76 another process was lost; 134 JAX's coordination service aborted, since one was
@@ -37,8 +37,8 @@ options of every script in launch/tpu; the variable in brackets is their default
   --accelerator-type=TYPE  v2-8, v3-32, v4-64, v5litepod-16, v5p-8, v6e-8 ... [ACCELERATOR_TYPE]
   --version=VERSION        the image of the VMs [RUNTIME_VERSION; else the one for the type]
   --interval=SECONDS       how long to wait between two looks at the slice [30]
-  --ssh-option=OPTION      for gcloud's ssh and scp, for example --ssh-option=--tunnel-through-iap;
-                           as often as needed
+  --ssh-option=OPTION      for gcloud's ssh and scp, for example --ssh-option=--internal-ip; as often
+                           as needed. With --tunnel-through-iap they are gcloud alpha's
   --dry-run                prints the commands, ready to be pasted, and runs none
   --help
 TEXT
@@ -54,7 +54,11 @@ common_option() {
     --accelerator-type=*) ACCELERATOR_TYPE=${1#*=} ;;
     --version=*) VERSION=${1#*=} ;;
     --interval=*) INTERVAL=${1#*=} ;;
-    --ssh-option=*) SSH_OPTIONS+=("${1#*=}") ;;
+    --ssh-option=*)
+      SSH_OPTIONS+=("${1#*=}")
+      # https://cloud.google.com/sdk/gcloud/reference/alpha/compute/tpus/tpu-vm/ssh: nowhere else.
+      [ "${1#*=}" != --tunnel-through-iap ] || SSH_TRACK=(alpha)
+      ;;
     --dry-run) DRY_RUN=yes ;;
     *) return 1 ;;
   esac
@@ -71,7 +75,9 @@ check_common() {
   [[ $INTERVAL =~ ^[0-9]+(\.[0-9]+)?$ ]] || die "--interval=$INTERVAL is not a number of seconds"
   [ -n "$DRY_RUN" ] || command -v gcloud >/dev/null \
     || die "gcloud is missing; install the Google Cloud CLI (https://cloud.google.com/sdk/docs/install) and run: gcloud init"
-  if [ -z "$PROJECT" ] && [ -z "$DRY_RUN" ]; then
+  if [ -z "$PROJECT" ] && [ -n "$DRY_RUN" ]; then
+    perform gcloud config get-value project
+  elif [ -z "$PROJECT" ]; then
     PROJECT=$(gcloud config get-value project 2>/dev/null </dev/null) || PROJECT=""
     [ -n "$PROJECT" ] || die "no project given: --project=PROJECT, or: gcloud config set project PROJECT"
   fi
@@ -79,6 +85,9 @@ check_common() {
   SCRATCH=$(mktemp -d)
   trap 'rm -rf "$SCRATCH"' EXIT
   PLACE=("--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"} --quiet)
+  SSH_HINT="  gcloud's ssh needs a network that lets tcp:22 in and, for several workers, its key in the agent of this shell:
+  eval \$(ssh-agent); ssh-add ~/.ssh/google_compute_engine
+  Its first ssh makes the key: gcloud compute tpus tpu-vm ssh $NAME --zone=$ZONE --worker=0 --command=true"
   # What create, setup and run were given, for watch.sh to do it again; below runs/, which git ignores.
   MEMORY=${BRANCHNETS_LAUNCH_STATE:-$ROOT/runs/.launch}/${PROJECT:-default}/$ZONE/$NAME
 }
@@ -105,16 +114,18 @@ tpu_vm() { # tpu_vm VERB ARGUMENT...
   perform gcloud compute tpus tpu-vm "$@" "${PLACE[@]}"
 }
 
+reach() { # reach ssh|scp ARGUMENT...: reads none of our input
+  perform gcloud ${SSH_TRACK[@]+"${SSH_TRACK[@]}"} compute tpus tpu-vm "$@" "${PLACE[@]}" \
+    ${SSH_OPTIONS[@]+"${SSH_OPTIONS[@]}"} </dev/null
+}
+
 queue() { # queue VERB ARGUMENT...
   perform gcloud compute tpus queued-resources "$@" "${PLACE[@]}"
 }
 
-# on_workers WORKER COMMAND: a shell command on one worker or on "all"; its output is theirs, and it
-# reads none of ours. gcloud tries ten times to connect, and ends with the exit code of a worker on
-# which it failed.
-on_workers() {
-  tpu_vm ssh "$NAME" "--worker=$1" "--command=$2" ${SSH_OPTIONS[@]+"${SSH_OPTIONS[@]}"} </dev/null
-}
+# on_workers WORKER COMMAND: a shell command on one worker or on "all"; its output is theirs. gcloud
+# tries ten times to connect, and ends with the exit code of a worker on which it failed.
+on_workers() { reach ssh "$NAME" "--worker=$1" "--command=$2"; }
 
 # Whether gcloud says that the slice, or the queued resource, does not exist: not a missing project.
 is_missing() { grep -qE 'NOT_FOUND.*(nodes/|queuedResources/|entity)' "$1"; }
@@ -248,9 +259,6 @@ running_workers() {
   done
   printf '%s' "$running"
 }
-
-SSH_HINT="  gcloud's ssh needs a key in the agent (eval \$(ssh-agent); ssh-add ~/.ssh/google_compute_engine) for several
-  workers, and a network that lets tcp:22 in."
 
 # Fails with a message unless the slice can be used; sets WORKERS.
 need_ready() {

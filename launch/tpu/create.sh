@@ -71,7 +71,8 @@ explain() {
     say "The quota allows it, but the zone has no such slice free now. Wait for one with --queued, or try
   another zone where your quota holds ($zones)."
   elif grep -qiE 'PERMISSION_DENIED|SERVICE_DISABLED|has not been used|(HTTP|code|status|Error)[ =:]*403' "$1"; then
-    say "The account may not, or the API is off: gcloud services enable tpu.googleapis.com, and the role TPU Admin."
+    say "The account may not (it needs the roles TPU Admin, Compute Viewer and Service Account User), or the APIs are off:
+  gcloud services enable compute.googleapis.com tpu.googleapis.com"
   elif grep -qiE 'INVALID_ARGUMENT|NOT_FOUND' "$1"; then
     say "The zone may not have $ACCELERATOR_TYPE or $VERSION: $zones, and
   gcloud compute tpus tpu-vm versions list --zone=ZONE."
@@ -191,7 +192,9 @@ PRETEND_SLICE=NONE PRETEND_QUEUE=NONE
 find_or_create
 timeout=${timeout:-$([ -n "$queued" ] && echo 86400 || echo 1800)}
 if [ -n "$DRY_RUN" ]; then
-  say "# then describe, every $INTERVAL s, until READY"
+  say "# then, every $INTERVAL s, until READY"
+  [ -z "$queued" ] || read_queue
+  read_slice
   exit 0
 fi
 wait_until_ready

@@ -28,7 +28,23 @@ for argument in "$@"; do
 done
 check_common
 
-if [ -z "$DRY_RUN" ]; then
+# What create, setup, run and watch remember of the slice; the log of its runs, as watch.sh kept it,
+# outlives it.
+forget_all() {
+  local log
+  if [ -s "$MEMORY/log" ]; then
+    log=$MEMORY-$(date -u +%Y%m%dT%H%M%SZ).log
+    mv "$MEMORY/log" "$log"
+    say "the log that launch/tpu/watch.sh kept: $log"
+  fi
+  rm -rf "$MEMORY"
+}
+
+if [ -n "$DRY_RUN" ]; then
+  read_queue
+  read_slice
+  say "# and, after the question"
+else
   read_queue
   found=""
   case "$QUEUE" in
@@ -43,7 +59,7 @@ if [ -z "$DRY_RUN" ]; then
   [ "$STATE" = NONE ] || found+="the slice $NAME ($STATE${KIND:+, a $KIND}) with the disks of its VMs, "
   if [ -z "$found" ]; then
     stamp "there is no $NAME in $ZONE of $PROJECT: nothing to delete"
-    rm -rf "$MEMORY"
+    forget_all
     exit 0
   fi
   if [ -z "$yes" ]; then
@@ -58,10 +74,4 @@ if ! delete_slice queued; then
 fi
 [ -z "$DRY_RUN" ] || exit 0
 stamp "$NAME is deleted"
-# The log of its runs, as watch.sh kept it, outlives it.
-if [ -s "$MEMORY/log" ]; then
-  log=$MEMORY-$(date -u +%Y%m%dT%H%M%SZ).log
-  mv "$MEMORY/log" "$log"
-  say "the log that launch/tpu/watch.sh kept: $log"
-fi
-rm -rf "$MEMORY"
+forget_all

@@ -51,12 +51,12 @@ whole_number --grace "$grace"
 
 if [ -n "$stop" ]; then
   [ "${#trainer[@]}" -eq 0 ] || unknown_option "${trainer[0]}"
+  remember stopped # before anything ends, or watch.sh would start it again
+  need_ready
   if [ -n "$DRY_RUN" ]; then
     on_workers all "bash on_vm_run.sh stop $grace"
     exit 0
   fi
-  remember stopped # before anything ends, or watch.sh would start it again
-  need_ready
   read_workers "bash on_vm_run.sh stop $grace"
   cat "$SCRATCH/answers"
   silent=$(silent_workers)
@@ -94,6 +94,7 @@ esac
 token=${token:-$(date -u +%Y%m%dT%H%M%SZ)-$$}
 command="bash on_vm_run.sh start $token $(show "${trainer[@]}")"
 if [ -n "$DRY_RUN" ]; then
+  on_workers all "bash on_vm_run.sh status"
   on_workers all "$command"
   exit 0
 fi

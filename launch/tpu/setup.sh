@@ -104,11 +104,14 @@ else
 fi
 
 # A run would lose its source under its feet, and the check would ask for the TPU that it holds.
+ask="if [ -e on_vm_run.sh ]; then bash on_vm_run.sh status; fi"
 ask_workers() {
-  read_workers "if [ -e on_vm_run.sh ]; then bash on_vm_run.sh status; fi"
+  read_workers "$ask"
   [ "$REACHED" -eq 0 ]
 }
-if [ -z "$DRY_RUN" ]; then
+if [ -n "$DRY_RUN" ]; then
+  on_workers all "$ask"
+else
   if ! several 5 ask_workers; then
     cat "$SCRATCH/said" >&2
     die "not all workers answered; nothing was changed.
@@ -117,8 +120,7 @@ $SSH_HINT"
   running=$(running_workers)
   [ -z "$running" ] || die "$running; stop it first (run.sh --stop). Nothing was changed"
 fi
-several 5 tpu_vm scp "${copies[@]}" "$NAME:" --worker=all ${SSH_OPTIONS[@]+"${SSH_OPTIONS[@]}"} \
-  </dev/null || die "the files could not be copied.
+several 5 reach scp "${copies[@]}" "$NAME:" --worker=all || die "the files could not be copied.
 $SSH_HINT"
 
 install="bash on_vm_setup.sh $from --extras=$extras${python:+ --python=$python}"

@@ -315,9 +315,16 @@ if [ -n "$DRY_RUN" ]; then
   say "# every $INTERVAL s"
   [ -z "$queued" ] || read_queue
   read_slice
-  on_workers all "bash on_vm_run.sh status"
-  say "# when a worker ended with one of $RESTARTABLE"
+  on_workers all "bash on_vm_run.sh status $(kept_lines)"
+  say "# when a worker has ended and others go on"
+  on_workers all "bash on_vm_run.sh stop"
+  say "# when it ended with one of $RESTARTABLE"
   again_or_say run
+  say "# when it ended with another code, but 0; where WORKER is that worker"
+  on_workers WORKER "bash on_vm_run.sh tail 50"
+  say "# when run.sh --stop was called"
+  read_slice
+  on_workers all "bash on_vm_run.sh stop; bash on_vm_run.sh status $(kept_lines)"
   say "# when the slice was taken"
   delete_slice "$queued"
   for what in create setup run; do again_or_say "$what"; done

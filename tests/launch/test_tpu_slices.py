@@ -1,5 +1,7 @@
 """Slices made and deleted, as a stand-in for gcloud sees it: also where the cloud refuses."""
 
+import ast
+
 import pytest
 
 QUOTA = (
@@ -67,8 +69,27 @@ def test_options_of_gcloud_are_handed_on(cloud):
     cloud.ok("create", TYPE, "--create-option=--network=net", "--create-option=--reserved")
     assert cloud.calls("create", "--network=net", "--reserved")
     assert "--create-option=--reserved\0" in cloud.read("state/p/z/pod/create")
-    cloud.run("logs", "--ssh-option=--tunnel-through-iap")
-    assert cloud.calls("ssh", "--tunnel-through-iap")
+    cloud.ok("logs", "--ssh-option=--internal-ip", "--worker=0", fails=127)  # not set up
+    assert cloud.calls("ssh", "--internal-ip")
+
+
+def test_a_tunnel_is_asked_of_the_gcloud_that_has_it(cloud):
+    """--tunnel-through-iap is in the alpha track alone; what it is not needed for is not."""
+    cloud.up(1)
+    cloud.ok(
+        "setup", f"--archive={cloud.folder}/source.tar.gz", "--ssh-option=--tunnel-through-iap"
+    )
+    calls = [ast.literal_eval(line) for line in cloud.read("calls").splitlines()]
+    tunnelled = [call for call in calls if "--tunnel-through-iap" in call]
+    assert {call[4] for call in tunnelled} == {"ssh", "scp"}
+    assert tunnelled == [call for call in calls if call[0] == "alpha"]
+
+
+def test_a_flag_that_gcloud_does_not_know_creates_nothing(cloud):
+    """The stand-in refuses it as gcloud does, before anything is asked for."""
+    done = cloud.run("create", TYPE, "--create-option=--netwrok=net")
+    assert done.returncode == 1 and "unrecognized arguments: --netwrok" in done.stderr
+    assert cloud.read("slice") is None and not (cloud.folder / "state/p/z/pod/create").exists()
 
 
 def test_the_project_is_that_of_gcloud_and_no_path(cloud):
@@ -170,7 +191,14 @@ def test_delete_asks_first(cloud):
 
 
 def test_deleting_what_is_not_there_is_no_error(cloud):
+    """As where somebody else deleted it; the log of its runs is kept all the same."""
     assert "nothing to delete" in cloud.ok("delete", "--yes")
+    cloud.ok("create", TYPE)
+    (cloud.folder / "state/p/z/pod/log").write_text("step 1\n")
+    (cloud.folder / "slice").unlink()
+    said = cloud.ok("delete", "--yes")
+    (kept,) = cloud.folder.glob("state/p/z/*")
+    assert kept.read_text() == "step 1\n" and str(kept) in said
     assert not cloud.calls("delete")
 
 
