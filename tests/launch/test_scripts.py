@@ -245,9 +245,8 @@ def commands_of_gcloud(cloud):
     recorder.chmod(0o755)
     lines = [line for line in readme_lines() if "gcloud" in line or line.startswith("export ")]
     environment = {**cloud.environment, "PATH": f"{recorder.parent}:/usr/bin:/bin"}
-    subprocess.run(
-        ["bash", "-euc", "role=objectAdmin\n" + "\n".join(lines)], env=environment, check=True
-    )
+    script = "role=objectAdmin\n" + "\n".join(lines)
+    subprocess.run(["bash", "-euc", script], env=environment, check=True, cwd=cloud.folder)
     recorded = cloud.read("readme").splitlines()
     assert len(recorded) == len([line for line in lines if "gcloud" in line]) >= 9
     return {line for line in [*said, *recorded] if line.startswith("gcloud ")}
