@@ -31,11 +31,12 @@ as they do the workdir. JAX finds the other tasks of the job by itself.
   --dry-run         prints the command, ready to be pasted, and runs none
   --help
 
-The job is queued again when the trainer ended because of the time limit (75), because another task
-was lost (76, 134) or because it was killed (137); not after scancel, and not after other codes. Its
-output is in runs/slurm-JOB.out. To save and stop: scancel --signal=TERM JOB; scancel without the
-signal kills the run, as a preemption does: it goes on from its newest checkpoint. Queueing again
-after a preemption (PreemptMode=REQUEUE) is up to SLURM, which does it by itself.
+The job is queued again when the trainer ended because of the time limit or a preemption (75),
+because another task was lost (76, 134) or because it was killed (137); not after scancel, and not
+after other codes. Its output is in runs/slurm-JOB.out. To save and stop: scancel --signal=TERM JOB;
+scancel without the signal kills the run. A preemption saves where the cluster has a GraceTime that is
+long enough; without one it kills the run, which goes on from its newest checkpoint, and queueing it
+again (PreemptMode=REQUEUE) is up to SLURM, which does it by itself.
 
 example, with a python3 of 3.11 or newer, and .[cuda12] where the driver is older than 580:
   python3 -m venv .venv && .venv/bin/pip install ".[cuda]"

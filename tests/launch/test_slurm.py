@@ -36,11 +36,16 @@ while any(task.poll() is None for task in tasks):
 sys.exit(max(code if code >= 0 else 128 - code for code in (task.wait() for task in tasks)))
 """
 TRAINER = """
-trap 'echo "$SLURM_PROCID" >>"$STANDIN/saved"; exit 75' TERM
+trap 'sleep "${SAVING:-0}"; echo "$SLURM_PROCID" >>"$STANDIN/saved"; exit 75' TERM
 code=$(cut -d' ' -f$((SLURM_PROCID + 1)) "$STANDIN/codes")
 echo "$SLURM_PROCID $*" >>"$STANDIN/started"
 [ "$code" = hang ] || exit "$code"
 for _ in {1..400}; do sleep 0.05; [ -e /proc/$PPID ] || exit 1; done  # killed with its task
+"""
+SCONTROL = """
+if [ "$1" = show ]; then echo "   StartTime=2026-03-01T12:00:00 EndTime=2026-03-02T12:00:00
+   PreemptEligibleTime=2026-03-01T12:00:00 PreemptTime=${PREEMPTED:-None}"
+else echo "$*" >>"$STANDIN/scontrol"; fi
 """
 
 
@@ -51,7 +56,7 @@ def cluster(tmp_path):
     bash = "/usr/bin/env bash"
     for name, (shell, body) in {
         "sbatch": (bash, 'printf "%s\\n" "$@" >"$STANDIN/submitted"'),
-        "scontrol": (bash, 'echo "$*" >>"$STANDIN/scontrol"'),
+        "scontrol": (bash, SCONTROL),
         "scancel": (bash, 'echo "$*" >"$STANDIN/scancel"'),
         "srun": (f"{sys.executable} -S", SRUN),
         "python": (bash, TRAINER),
@@ -82,7 +87,8 @@ def job(cluster, codes, *options, send=None, **variables):
     if not checkout.exists():
         (checkout / "runs").mkdir(parents=True)
         (checkout / "launch").symlink_to(ROOT / "launch")
-    (folder / "scontrol").unlink(missing_ok=True)
+    for name in ("scontrol", "started"):
+        (folder / name).unlink(missing_ok=True)
     (folder / "codes").write_text(codes + "\n")
     words = ["bash", str(ROOT / "launch/slurm/train.sbatch"), f"--python={folder}/bin/python"]
     running = subprocess.Popen(
@@ -217,6 +223,19 @@ def test_the_time_limit_saves_and_queues_again(cluster):
     assert (cluster[0] / "scancelled").read_text() == "--signal=TERM 17\n"
 
 
+NOW = "2026-03-01T13:00:00"  # after the job's start
+
+
+def test_a_preemption_that_lets_tasks_save_queues_again(cluster):
+    """GraceTime tells the tasks alone; SLURM would not queue again what has ended by itself."""
+    code, errors, told = job(cluster, "75 0", PREEMPTED=NOW)
+    assert (code, told) == (0, "requeue 17\n"), errors
+    code, errors, told = job(cluster, "75 0", PREEMPTED="2026-03-01T11:59:59")  # an earlier start
+    assert (code, told) == (75, ""), errors
+    code, errors, told = job(cluster, "hang hang", PREEMPTED=NOW, send=signal.SIGTERM)
+    assert (code, told) == (137, ""), errors  # without it, SLURM queues again
+
+
 def test_a_cancelled_job_is_killed_and_not_queued_again(cluster):
     code, errors, told = job(cluster, "hang hang", send=signal.SIGTERM)
     assert (code, told) == (137, "") and not (cluster[0] / "saved").exists(), errors
@@ -244,9 +263,40 @@ def test_time_limits_are_no_failures(cluster):
     few = "--max-restarts=1"
 
     def reached(*options):
-        (cluster[0] / "started").unlink(missing_ok=True)
         return again(cluster, "hang hang", few, *options, send=signal.SIGUSR1)
 
     assert all(reached("--progress=0") for _ in range(3))
     assert [reached() for _ in range(2)] == [True, False]
     assert reached("--progress=0") and again(cluster, "76 76", few)
+    assert [reached("--progress=0900") for _ in range(2)] == [False, False]
+
+
+def test_a_save_is_no_part_of_the_time_that_a_limit_left(cluster):
+    few = ["--max-restarts=0", "--progress=3"]
+    assert not again(cluster, "hang hang", *few, send=signal.SIGUSR1, SAVING="3")
+
+
+def test_preemptions_are_no_failures(cluster):
+    """Nor does one that ends a long run leave the failures before that run counted."""
+    few = "--max-restarts=1"
+    assert again(cluster, "76 76", few)
+    assert again(cluster, "75 76", few, PREEMPTED=NOW)
+    assert again(cluster, "hang hang", few, send=signal.SIGUSR1, PREEMPTED=NOW)
+    assert not again(cluster, "76 76", few)
+    assert again(cluster, "75 75", few, PREEMPTED=NOW, SECONDS="3600")
+    assert again(cluster, "76 76", few)
+
+
+def test_a_count_that_cannot_be_kept_stops_no_job(cluster):
+    """SLURM's own count of starts takes its place, so that it gives up all the same."""
+    job(cluster, "0 0")
+    few, failures = "--max-restarts=2", cluster[0] / "checkout/runs/slurm-17.failures"
+    for text in ("1", "x\n", ""):
+        failures.write_text(text)
+        assert [again(cluster, "76 76", few) for _ in range(2)] == [True, False]
+    failures.unlink()
+    failures.mkdir()
+    assert [again(cluster, "76 76", few, count=n) for n in (0, 1, 2)] == [True, True, False]
+    failures.rmdir()
+    failures.parent.rmdir()
+    assert [again(cluster, "76 76", few, count=n) for n in (0, 1, 2)] == [True, True, False]
