@@ -38,7 +38,7 @@ options of every script in launch/tpu; the variable in brackets is their default
   --version=VERSION        the image of the VMs [RUNTIME_VERSION; else the one for the type]
   --interval=SECONDS       how long to wait between two looks at the slice [30]
   --ssh-option=OPTION      for gcloud's ssh and scp, for example --ssh-option=--internal-ip; as often
-                           as needed. With --tunnel-through-iap they are gcloud alpha's
+                           as needed. --tunnel-through-iap and --batch-size are gcloud alpha's
   --dry-run                prints the commands, ready to be pasted, and runs none
   --help
 TEXT
@@ -57,7 +57,7 @@ common_option() {
     --ssh-option=*)
       SSH_OPTIONS+=("${1#*=}")
       # https://cloud.google.com/sdk/gcloud/reference/alpha/compute/tpus/tpu-vm/ssh: nowhere else.
-      [ "${1#*=}" != --tunnel-through-iap ] || SSH_TRACK=(alpha)
+      case "${1#*=}" in --tunnel-through-iap | --batch-size | --batch-size=*) SSH_TRACK=(alpha) ;; esac
       ;;
     --dry-run) DRY_RUN=yes ;;
     *) return 1 ;;
@@ -85,9 +85,11 @@ check_common() {
   SCRATCH=$(mktemp -d)
   trap 'rm -rf "$SCRATCH"' EXIT
   PLACE=("--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"} --quiet)
+  SSH=(gcloud ${SSH_TRACK[@]+"${SSH_TRACK[@]}"} compute tpus tpu-vm)
   SSH_HINT="  gcloud's ssh needs a network that lets tcp:22 in and, for several workers, its key in the agent of this shell:
   eval \$(ssh-agent); ssh-add ~/.ssh/google_compute_engine
-  Its first ssh makes the key: gcloud compute tpus tpu-vm ssh $NAME --zone=$ZONE --worker=0 --command=true"
+  Its first ssh makes the key: $(show "${SSH[@]}" ssh "$NAME" --worker=0 --command=true "${PLACE[@]}" \
+    ${SSH_OPTIONS[@]+"${SSH_OPTIONS[@]}"})"
   # What create, setup and run were given, for watch.sh to do it again; below runs/, which git ignores.
   MEMORY=${BRANCHNETS_LAUNCH_STATE:-$ROOT/runs/.launch}/${PROJECT:-default}/$ZONE/$NAME
 }
@@ -115,8 +117,7 @@ tpu_vm() { # tpu_vm VERB ARGUMENT...
 }
 
 reach() { # reach ssh|scp ARGUMENT...: reads none of our input
-  perform gcloud ${SSH_TRACK[@]+"${SSH_TRACK[@]}"} compute tpus tpu-vm "$@" "${PLACE[@]}" \
-    ${SSH_OPTIONS[@]+"${SSH_OPTIONS[@]}"} </dev/null
+  perform "${SSH[@]}" "$@" "${PLACE[@]}" ${SSH_OPTIONS[@]+"${SSH_OPTIONS[@]}"} </dev/null
 }
 
 queue() { # queue VERB ARGUMENT...

@@ -137,6 +137,7 @@ find_or_create() {
     NONE)
       create
       keep_in_mind
+      [ -n "$DRY_RUN" ] || forget log_lines # of an earlier slice, whose log went with it
       ;;
     UNREADABLE) unreadable "the queued resource $NAME" ;;
     *)

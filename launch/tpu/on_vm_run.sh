@@ -23,7 +23,8 @@ usage: bash on_vm_run.sh [--dry-run] COMMAND
                               (default 120)
   tail [LINES]                prints the end of the log (default 50 lines)
   follow [LINES]              the same, and what comes
-  --dry-run                   prints what start and stop would run, and does not run it
+  --dry-run                   prints what start and stop would run, and does not run it; comes
+                              before the command
 
 environment:
   BRANCHNETS_HOME  where setup put the environment and the source; default: ~/branchnets-vm
@@ -89,7 +90,7 @@ report() {
 # log_after LINES: the log of worker 0 from there on, for watch.sh to keep.
 log_after() {
   [ "$(worker)" = 0 ] && [ -e "$RUN/log" ] || return 0
-  tail -n "+$(($1 + 1))" "$RUN/log" | head -n 5000 | sed 's/^/branchnets-log /' || true
+  tail -n "+$((10#$1 + 1))" "$RUN/log" | head -n 5000 | sed 's/^/branchnets-log /' || true
 }
 
 start() {
@@ -200,8 +201,14 @@ stop() {
   report
 }
 
-# exit: setup.sh may replace this file meanwhile, and bash would read on in the new one.
 if [ "${1:-}" = --dry-run ]; then DRY_RUN=yes; shift; fi
+# After start they would be words for the trainer, of a run that nobody meant.
+for word in "${@:2}"; do
+  case "$word" in
+    --dry-run | --help | -h) die "$word comes before the command: on_vm_run.sh $word $1 ..." ;;
+  esac
+done
+# exit: setup.sh may replace this file meanwhile, and bash would read on in the new one.
 case "${1:-}" in
   start) shift; start "$@"; exit ;;
   supervise) shift; supervise "$@"; exit ;;

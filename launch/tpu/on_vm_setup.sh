@@ -20,7 +20,7 @@ it is.
 
   --archive=FILE  the source is a tar archive (.tar.gz) of a checkout instead
   --git=URL       the source is cloned from a repository instead
-  --ref=REF       a branch, tag or commit of it
+  --ref=REF       a branch, tag or commit of it; needs --git
   --extras=NAMES  extras of setup.py; default tpu,gcs
   --python=3.N    this Python; default: any from 3.11 on that is there, else 3.11
   --check         prints what JAX sees of the slice; it answers when it runs on all workers at the
@@ -151,6 +151,10 @@ print(f"branchnets-devices process={jax.process_index()}/{jax.process_count()}"
       flush=True)
 '
 
+if [ -n "$ref" ] && [ -z "$git" ]; then
+  say "error: --ref=$ref needs --git=URL"
+  exit 2
+fi
 if [ -n "$check" ]; then
   if [ -n "$dry" ]; then
     perform "$BASE/venv/bin/python" -c "$CHECK"

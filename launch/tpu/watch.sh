@@ -151,7 +151,7 @@ make_anew() {
   forget log_lines
   while :; do
     heed_stop
-    left=$((patience - (SECONDS - start)))
+    left=$((10#$patience - (SECONDS - start)))
     [ "$left" -gt 0 ] || left=0
     # A request that still waits keeps its place; only what will not come is deleted.
     [ -n "$deleted" ] || ! delete_slice "$queued" || deleted=yes

@@ -164,6 +164,7 @@ def test_a_worker_that_is_never_reached_is_named(cloud):
         cloud.scenario(workers=2, events={"tpu-vm ssh": [{}] * ssh + [{"drop": [1]}] * 3})
         done = cloud.run("run", "--workdir=gs://b/run", CONFIG)
         assert done.returncode == 2 and "ssh-add" in done.stderr
+        assert "ssh pod --worker=0 --command=true --zone=z --project=p --quiet\n" in done.stderr
         assert "worker 1" in done.stderr and complaint in done.stderr
         assert asked == len(cloud.started()), cloud.started()
 
@@ -330,6 +331,24 @@ def test_dry_runs_on_a_vm_print_and_do_nothing(cloud):
     stop = cloud.on_vm(0, "on_vm_run.sh", "--dry-run", "stop")
     assert (stop.returncode, stop.stdout) == (0, "") and stop.stderr.startswith("# nothing to stop")
     assert not cloud.started() and cloud.read("pip") == pip
+
+
+@pytest.mark.parametrize("word", ["--dry-run", "--help", "-h"])
+def test_what_belongs_before_the_command_starts_nothing_after_it(cloud, word):
+    cloud.up(1)
+    for command in (["start", "--workdir=runs/a", CONFIG], ["stop"], ["status"]):
+        done = cloud.on_vm(0, "on_vm_run.sh", *command, word)
+        assert done.returncode == 2 and f"on_vm_run.sh {word} {command[0]}" in done.stderr
+    assert not (cloud.folder / "vm0/branchnets-vm/run").exists()
+
+
+def test_a_commit_of_no_repository_is_not_passed_over(cloud):
+    cloud.up(1)
+    pip = cloud.read("pip")
+    for words in ([], ["--archive=branchnets.tar.gz"], ["--check"], ["--dry-run"]):
+        done = cloud.on_vm(0, "on_vm_setup.sh", "--ref=v1", *words)
+        assert (done.returncode, done.stdout) == (2, "") and "--ref=v1 needs --git" in done.stderr
+    assert cloud.read("pip") == pip
 
 
 def test_a_later_process_of_the_same_number_is_not_the_trainer(cloud):

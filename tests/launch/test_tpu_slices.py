@@ -35,9 +35,17 @@ def test_every_type_has_its_image(cloud):
 
 
 def test_a_slice_that_is_there_is_not_made_again(cloud):
+    """Nor is it forgotten how much of its log is kept; that of a new one begins anew."""
     cloud.ok("create", TYPE)
+    lines = cloud.folder / "state/p/z/pod/log_lines"
+    lines.write_text("7\0")
     cloud.ok("create", TYPE)
-    assert len(cloud.calls("create")) == 1
+    assert len(cloud.calls("create")) == 1 and lines.exists()
+    (cloud.folder / "slice").unlink()
+    cloud.ok("create", TYPE, "--dry-run")
+    assert lines.exists()
+    cloud.ok("create", TYPE)
+    assert len(cloud.calls("create")) == 2 and not lines.exists()
 
 
 def test_what_is_there_is_remembered_as_it_was_made(cloud):
@@ -71,6 +79,7 @@ def test_options_of_gcloud_are_handed_on(cloud):
     assert "--create-option=--reserved\0" in cloud.read("state/p/z/pod/create")
     cloud.ok("logs", "--ssh-option=--internal-ip", "--worker=0", fails=127)  # not set up
     assert cloud.calls("ssh", "--internal-ip")
+    cloud.ok("logs", "--ssh-option=--batch-size=4", fails=127)  # of the alpha track alone
 
 
 def test_a_tunnel_is_asked_of_the_gcloud_that_has_it(cloud):

@@ -73,7 +73,7 @@ def test_a_preempted_spot_slice_is_made_anew(cloud):
     cloud.up(2, *SPOT)
     cloud.plan("preempt 0", "hang 0")
     cloud.start("--config.seed=3")
-    said = cloud.ok("watch")
+    said = cloud.ok("watch", "--patience=0900")  # not an octal number
     assert "the slice is PREEMPTED; it is made anew" in said and "after 1 restart(s)" in said
     first, second = cloud.calls("create")
     assert first == second and "--spot" in second
