@@ -227,8 +227,8 @@ def spread_groups(config: ConfigDict, num_devices: int) -> str | None:
             f"{num_devices} devices exchange them in every layer."
         )
     return (
-        f"Batch norm's groups of {group} examples (bn_group_size) lie over several devices, which "
-        f"have {own} examples each and exchange the statistics in every layer. Without that: "
+        f"Batch norm's groups of {group} examples (bn_group_size) lie over several devices, of "
+        f"{own} examples each, which exchange the statistics in every layer. Without that: "
         f"--config.batch_size={parts * num_devices * group * max(round(own / group), 1)}."
     )
 

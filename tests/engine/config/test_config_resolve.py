@@ -125,8 +125,8 @@ def test_the_advice_of_validate_is_valid(file, parts, devices, group):
         ({}, 1, None),
         ({}, 8, "statistics are those of all examples"),
         ({"bn_group_size": 8}, 8, None),
-        ({"bn_group_size": 16}, 8, "have 8 examples each"),
-        ({"bn_group_size": 8, "optimizer.accumulate_steps": 2}, 8, "have 4 examples each"),
+        ({"bn_group_size": 16}, 8, "of 8 examples each"),
+        ({"bn_group_size": 8, "optimizer.accumulate_steps": 2}, 8, "of 4 examples each"),
         ({"bn_group_size": 8, "optimizer.accumulate_steps": 2}, 4, None),
     ],
 )
